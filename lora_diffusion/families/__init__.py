@@ -1,0 +1,68 @@
+"""One file per family of base models; adding a family is adding a file."""
+
+import importlib
+import pkgutil
+from functools import cache
+from pathlib import Path
+
+from lora_diffusion.errors import BaseNotFound
+from lora_diffusion.families.base import Family
+from lora_diffusion.families.folder import EMBEDDED
+
+__all__ = ["detect", "families", "family", "locate"]
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Return every family of this package by name."""
+    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
+        importlib.import_module(module.name)
+    return {cls.name: cls() for cls in Family.__subclasses__()}
+
+
+def family(name: str) -> Family:
+    """Return the family of that name. Raises BaseNotFound with the known names."""
+    if name not in families():
+        raise BaseNotFound(f"family {name!r} is not known", hint=f"use one of: {', '.join(sorted(families()))}")
+    return families()[name]
+
+
+def detect(path: Path, name: str = "auto") -> Family:
+    """Return the family of a base model by its files, or the one that was named."""
+    if name != "auto":
+        return family(name)
+    for each in families().values():
+        if each.detect(path):
+            return each
+    raise BaseNotFound(
+        f"{path} is no base model of a known family ({', '.join(sorted(families()))})",
+        hint="name a diffusers folder with model_index.json, or a .safetensors checkpoint of Stable Diffusion 1.x",
+    )
+
+
+def locate(base: str) -> Path:
+    """Return the local path of a base model: `demo`, a folder, a file, or a hub id that is fetched once.
+
+    Raises BaseNotFound when it is none of these or cannot be fetched.
+    """
+    if base == "demo":
+        return EMBEDDED
+    path = Path(base).expanduser()
+    if path.exists():
+        return path
+    if base.count("/") == 1 and not base.startswith((".", "/", "~")) and not path.suffix:
+        return _fetch(base)
+    raise BaseNotFound(f"there is no base model at {base}", hint="name a folder, a .safetensors file, a hub id or demo")
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.txt", "*.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.bin", "safety_checker/*"]))
+    except Exception as error:  # noqa: BLE001 - the hub client raises its own, requests' and OSError
+        raise BaseNotFound(
+            f"{hub_id} is neither a local path nor could it be fetched from the hub: {type(error).__name__}",
+            hint="check the spelling and the network, accept its licence on the hub, or name a local path",
+        ) from error

@@ -1,0 +1,51 @@
+"""Base models as diffusers folders."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from lora_diffusion.errors import BaseNotFound
+
+__all__ = ["EMBEDDED", "pretrained", "read_json", "sampler"]
+
+EMBEDDED = Path(__file__).parents[1] / "demo" / "base"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a config file. Raises BaseNotFound naming it."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BaseNotFound(f"{path} is missing or damaged: {error}", hint="download the base model again") from error
+    return dict(content)
+
+
+def pretrained(cls: Any, folder: Path, **options: Any) -> Any:
+    """Load a module of a pipeline from its folder, in plain or fp16-variant files, never from the network.
+
+    Raises BaseNotFound naming the folder.
+    """
+    logging.getLogger("transformers").setLevel(
+        logging.ERROR
+    )  # calls tensors missing that an older layout names otherwise
+    plain = any(".fp16." not in file.name for file in folder.glob("*.safetensors"))
+    try:
+        return cls.from_pretrained(
+            folder, variant=None if plain else "fp16", local_files_only=True, use_safetensors=True, **options
+        )
+    except (OSError, ValueError) as error:
+        raise BaseNotFound(
+            f"{folder} cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}",
+            hint="the folder needs config.json and .safetensors weights; pickled weights are not read",
+        ) from error
+
+
+def sampler(config: dict[str, Any]) -> Any:
+    """Return the sampler for a scheduler config: DDIM, or the noise schedule's own where DDIM cannot read it.
+
+    One sampler for every base keeps pictures comparable; its schedule and prediction type are the base's.
+    """
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler.from_config(config)

@@ -1,0 +1,189 @@
+"""Everything that decides a run. Equal plan and equal pictures give equal tensors."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from lora_diffusion.adapters.spec import AdapterSpec
+from lora_diffusion.settings import Section
+
+__all__ = [
+    "AdapterPlan",
+    "BasePlan",
+    "DataPlan",
+    "LossPlan",
+    "OptimPlan",
+    "PreviewsPlan",
+    "RunPlan",
+    "SchedulePlan",
+    "TrainPlan",
+]
+
+
+class BasePlan(Section):
+    path: str = Field(description="Base model: a diffusers folder, a .safetensors file, a hub id, or demo.")
+    family: str = Field(default="auto", description="Kind of base model; auto looks at the files.")
+    tokenizer: str = Field(
+        default="", description="Tokenizer folder, needed only for a single file that has none beside it."
+    )
+
+
+class AdapterPlan(AdapterSpec):
+    name: str = Field(
+        default="", description="Name inside the adapter file; empty takes the trigger or the run's folder name."
+    )
+    method: str = Field(
+        default="lora", description="Adapter method; re-tests find the variants of LoRA within 1-2 % of it."
+    )
+    rank: int = Field(default=16, ge=1, description="Capacity; 16 to 32 is what style recipes of the field agree on.")
+    alpha: float | None = Field(
+        default=None, gt=0, description="Scale is alpha / rank; left out it equals rank, so the scale is 1."
+    )
+    dropout: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of inputs dropped before each adapter; 0 trains fastest."
+    )
+    targets: tuple[str, ...] = Field(
+        default=("attention",),
+        min_length=1,
+        description="Target sets or patterns; attention alone carries a style and blends best.",
+    )
+    ranks: dict[str, int] = Field(default_factory=dict, description="Rank of its own for a target set or pattern.")
+
+
+class DataPlan(Section):
+    folder: str = Field(description="Folder of pictures, with captions beside them or in metadata.jsonl.")
+    trigger: str = Field(default="", description="Word put before every caption; the prompt that calls the style up.")
+    captions: Literal["require", "optional"] = Field(
+        default="require",
+        description="require stops when no picture has a caption; optional trains on the trigger alone.",
+    )
+    caption_dropout: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Share of captions left empty, so that guidance keeps working; 0.05-0.1 in the field.",
+    )
+    resolution: int = Field(
+        default=0,
+        ge=0,
+        description="Side of the square with the area of a bucket, in pixels; 0 takes the base model's.",
+    )
+    bucket_step: int = Field(
+        default=0, ge=0, description="Grid of bucket sides in pixels; 0 takes the smallest that the base model allows."
+    )
+    background: str = Field(
+        default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour behind transparent pixels."
+    )
+    cache: str = Field(
+        default="", description="Folder of encoded pictures, shared by runs; empty is .cache beside the run's folder."
+    )
+
+
+class OptimPlan(Section):
+    name: Literal["adamw"] = Field(
+        default="adamw", description="AdamW (Loshchilov and Hutter 2019), fused where torch has it."
+    )
+    lr: float = Field(
+        default=1e-4, gt=0, description="Learning rate; 1e-4 is the field's for rank 16 with alpha = rank."
+    )
+    text_lr: float | None = Field(
+        default=None, gt=0, description="Learning rate of text-encoder adapters; left out it equals lr."
+    )
+    betas: tuple[float, float] = Field(
+        default=(0.9, 0.99), description="0.99 follows short runs faster than torch's 0.999."
+    )
+    eps: float = Field(default=1e-8, gt=0, description="torch's default.")
+    weight_decay: float = Field(default=0.01, ge=0, description="torch's default; pulls both factors gently to zero.")
+    max_norm: float = Field(
+        default=1.0, gt=0, description="Gradients are clipped to this norm: one odd batch cannot wreck the run."
+    )
+
+
+class SchedulePlan(Section):
+    kind: Literal["constant", "cosine"] = Field(
+        default="cosine", description="cosine ends near zero, so the last steps settle."
+    )
+    warmup: float = Field(
+        default=0.05,
+        ge=0,
+        lt=1,
+        description="Share of the steps over which the rate rises; Adam's first steps are wild.",
+    )
+    floor: float = Field(
+        default=0.02, ge=0, le=1, description="Share of the rate at the end of a cosine; never quite zero."
+    )
+
+
+class LossPlan(Section):
+    min_snr_gamma: float | None = Field(
+        default=None,
+        gt=0,
+        description="Min-SNR weighting (5 is usual). Off: it turns down the noisy steps in which a style forms.",
+    )
+    noise_offset: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Noise added to a whole channel, for dark or bright grounds on epsilon bases; 0.05 is usual.",
+    )
+
+
+class PreviewsPlan(Section):
+    every: int = Field(
+        default=0, ge=0, description="Draw previews after so many steps; 0 draws none, which is fastest."
+    )
+    prompts: tuple[str, ...] = Field(default=(), description="What to draw; empty takes two captions of the data.")
+    steps: int = Field(default=20, ge=1, le=200, description="Denoising steps of a preview.")
+    guidance: float = Field(default=7.5, ge=0, le=50, description="Classifier-free guidance of a preview.")
+    seed: int = Field(
+        default=0, ge=0, description="The same noise at every preview, so that only the training differs."
+    )
+
+
+class RunPlan(Section):
+    out: str = Field(
+        default="runs/style", min_length=1, description="Run directory; ends up holding adapter.safetensors."
+    )
+    steps: int = Field(default=1000, ge=1, description="Optimiser steps.")
+    seed: int = Field(default=0, ge=0, description="Decides initial weights, order, noise and timesteps.")
+    batch_size: int = Field(default=1, ge=1, description="Pictures that one step sees, over all processes.")
+    micro_batch: int = Field(
+        default=0, ge=0, description="Pictures run at once by one process; 0 runs its whole share, less saves memory."
+    )
+    precision: Literal["auto", "bf16", "fp16", "no"] = Field(
+        default="auto",
+        description="Dtype of the frozen base; adapters stay fp32. auto takes bf16 where the hardware multiplies it.",
+    )
+    attention: Literal["auto", "sdpa", "xformers", "matmul"] = Field(
+        default="auto", description="auto takes what is fastest for the device and the sequence length."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Recompute activations: about 25 % slower, far less memory."
+    )
+    snapshot_every: int = Field(
+        default=100, ge=0, description="Steps between snapshots for resume; 0 takes one only when stopped."
+    )
+    keep_snapshots: int = Field(
+        default=2, ge=2, description="At least two: the older one is there if the newest is damaged."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU if there is one.")
+    tensorboard: bool = Field(
+        default=True, description="Also write TensorBoard events, where TensorBoard is installed."
+    )
+
+
+class TrainPlan(Section):
+    base: BasePlan
+    adapter: AdapterPlan = AdapterPlan()
+    data: DataPlan
+    optim: OptimPlan = OptimPlan()
+    schedule: SchedulePlan = SchedulePlan()
+    loss: LossPlan = LossPlan()
+    previews: PreviewsPlan = PreviewsPlan()
+    run: RunPlan = RunPlan()
+
+    @model_validator(mode="after")
+    def _micro_batch_fits(self) -> "TrainPlan":
+        if self.run.micro_batch > self.run.batch_size:
+            raise ValueError("run.micro_batch exceeds run.batch_size; lower it or leave it 0")
+        return self
