@@ -1,0 +1,73 @@
+"""Steps that several dialects share."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.files.dialects import Parts
+
+__all__ = ["Collector", "json_object", "number", "one_alpha"]
+
+
+@dataclass(kw_only=True)
+class Collector:
+    """Sorts the tensors of a file into pieces while a dialect walks over them."""
+
+    pieces: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    unplaced: list[str] = field(default_factory=list)
+    embeddings: dict[str, Tensor] = field(default_factory=dict)
+    mended: Counter[str] = field(default_factory=Counter)
+
+    def place(self, key: str, module: str | None, role: str, tensor: Tensor) -> None:
+        """Put a tensor at its module; a key without a module, or a place taken twice, stays unplaced."""
+        if module is None or role in self.pieces.get(module, {}):
+            self.unplaced.append(key)
+        else:
+            self.pieces.setdefault(module, {})[role] = tensor
+
+    def parts(self) -> Parts:
+        return Parts(
+            pieces=dict(sorted(self.pieces.items())),
+            unplaced=tuple(self.unplaced),
+            embeddings=self.embeddings,
+            repairs=tuple(f"{what} ({count} tensors)" for what, count in self.mended.items() if count),
+        )
+
+
+def number(value: float) -> Tensor:
+    """Return a 0-D fp32 tensor: a half would keep only 8 or 11 bits of an alpha."""
+    return torch.tensor(value, dtype=torch.float32)
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Parse a metadata value that should be a JSON object; anything else counts as an empty one."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def one_alpha(modules: Mapping[str, Weights]) -> dict[str, Weights]:
+    """Give all modules the same alpha, in fp32, where theirs differ; each delta stays what it was.
+
+    diffusers applies only the most common alpha of a kohya file, silently (measured on 0.42.1), so the difference goes
+    into `up`. The alpha that most modules have is kept: the fewest tensors change.
+    """
+    counts = Counter(weights.alpha for weights in modules.values() if weights.alpha)
+    if not counts:
+        return dict(modules)
+    common = max(counts, key=lambda alpha: (counts[alpha], -alpha))
+    return {name: _with_alpha(weights, common) for name, weights in modules.items()}
+
+
+def _with_alpha(weights: Weights, alpha: float) -> Weights:
+    if weights.alpha == alpha:
+        return weights
+    return replace(weights, up=weights.up.float() * (weights.alpha / alpha), alpha=alpha)

@@ -1,0 +1,96 @@
+"""The dialect of PEFT: `base_model.model.<module>.lora_A.weight`, everything else in adapter_config.json.
+
+A folder of PEFT holds one component. A single file of ours carries the configuration in its metadata under
+`adapter_config`; with two components their names stand before the module paths, in the keys and in the configuration.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.families.names import canonical, component_of, path_of
+from lora_diffusion.files.dialects import Parts
+from lora_diffusion.files.dialects._common import Collector, json_object, number
+from lora_diffusion.files.dialects._peft import alpha_of
+from lora_diffusion.files.folder import CONFIG_KEY
+
+name = "peft"
+writable = True
+structural = (CONFIG_KEY,)
+
+_PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
+_COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
+_KEY = re.compile(
+    r"base_model\.model\.(?:(?P<prefix>unet|text_encoder|text_encoder_2)\.)?(?P<path>.+?)"
+    r"\.(?P<factor>lora_A|lora_B)(?:\.default)?\.weight"
+)
+_TEXT = ("text_model.", "encoder.layers.", "text_projection")
+_NO_CONFIG = "no adapter_config.json: alpha taken as rank"
+
+
+def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
+    return any(key.startswith("base_model.model.") for key in keys)
+
+
+def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
+    found = Collector()
+    config = json_object(metadata.get(CONFIG_KEY))
+    for key, tensor in tensors.items():
+        match = _KEY.fullmatch(key)
+        module = None if match is None else _module(match)
+        role = "down" if match is not None and match["factor"] == "lora_A" else "up"
+        found.place(key, module, role, tensor)
+    for module, pieces in found.pieces.items():
+        if "down" in pieces:
+            own = config if "peft_type" in config else config.get(_PREFIXES[component_of(module)])
+            found.mended[_NO_CONFIG] += own is None
+            pieces["alpha"] = number(alpha_of(own or {}, path_of(module), int(pieces["down"].shape[0])))
+    return found.parts()
+
+
+def _module(match: re.Match[str]) -> str:
+    component = _COMPONENTS[match["prefix"] or ("text_encoder" if match["path"].startswith(_TEXT) else "unet")]
+    return canonical(component, match["path"])
+
+
+def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    components = sorted({component_of(module) for module in modules})
+    tensors: dict[str, Tensor] = {}
+    configs: dict[str, Any] = {}
+    for component in components:
+        own = {path_of(module): each for module, each in modules.items() if component_of(module) == component}
+        prefix = f"{_PREFIXES[component]}." if len(components) > 1 else ""
+        for path, weights in own.items():
+            tensors[f"base_model.model.{prefix}{path}.lora_A.weight"] = weights.down
+            tensors[f"base_model.model.{prefix}{path}.lora_B.weight"] = weights.up
+        configs[_PREFIXES[component]] = _config(own)
+    config = configs if len(configs) > 1 else next(iter(configs.values()), {"peft_type": "LORA"})
+    return tensors, {"format": "pt", CONFIG_KEY: json.dumps(config, sort_keys=True)}
+
+
+def _config(modules: Mapping[str, Weights]) -> dict[str, Any]:
+    """Return a LoraConfig. Its names are without `text_model`: they match modules with and without that level."""
+    paths = {path.removeprefix("text_model."): weights for path, weights in sorted(modules.items())}
+    rank = Counter(weights.rank for weights in paths.values()).most_common(1)[0][0]
+    alpha = Counter(weights.alpha for weights in paths.values()).most_common(1)[0][0]
+    return {
+        "peft_type": "LORA",
+        "task_type": None,
+        "base_model_name_or_path": None,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "target_modules": list(paths),
+        "rank_pattern": {path: each.rank for path, each in paths.items() if each.rank != rank},
+        "alpha_pattern": {path: each.alpha for path, each in paths.items() if each.alpha != alpha},
+        "use_dora": False,
+        "use_rslora": False,
+    }
