@@ -1,0 +1,245 @@
+"""The only writer of files: everything appears whole, or the old file stays.
+
+A file is written aside in the same folder, forced to the disk, renamed over the old one, and the folder is forced too
+(SQLite and git do the same). A kill or a power cut at any point leaves the old file or the new one, never a mixture.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from datasets_tools.errors import DatasetError, InvalidSetting, OutOfSpace
+
+__all__ = [
+    "append_line",
+    "free_bytes",
+    "human_bytes",
+    "remove_leftovers",
+    "replacing",
+    "replacing_folder",
+    "require_space",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_LEFTOVER = ".part-"
+
+
+def _boundary(kind: str, path: Path) -> None:
+    """Do nothing; tests replace it to fail or stop at the n-th write, fsync or rename."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on success it replaces `path` durably, on any error the old file is untouched.
+
+    The temporary lies in the same folder and keeps the suffix, so that writers that choose a format by name work.
+    Missing folders are made. Raises OutOfSpace when the disk is full, DatasetError when the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.parent / f"{_LEFTOVER}{secrets.token_hex(6)}{path.suffix}"
+    with _explained(path), _removed_on_error(temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _boundary("write", temporary)
+        yield temporary
+        _fsync_file(temporary)
+        _boundary("rename", path)
+        os.replace(temporary, path)
+        _fsync_folder(path.parent)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder to fill; on success it becomes `path` with everything in it forced to the disk.
+
+    Raises DatasetError when `path` exists: a folder is never replaced, because that cannot be done in one step.
+    """
+    path = Path(path)
+    _refuse_existing(path)
+    temporary = path.parent / f"{_LEFTOVER}{secrets.token_hex(6)}"
+    with _explained(path), _removed_on_error(temporary):
+        _boundary("write", temporary)
+        temporary.mkdir(parents=True)
+        yield temporary
+        _fsync_tree(temporary)
+        _refuse_existing(path)
+        _boundary("rename", path)
+        os.rename(temporary, path)
+        _fsync_folder(path.parent)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write data to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with its line ends as they are, whole or not at all."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, obj: object) -> None:
+    """Write indented JSON. Raises ValueError for NaN and TypeError for what JSON lacks, before anything is touched."""
+    write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add one line in one system call, so that a reader or a kill never sees half of it. It is not forced to the disk.
+
+    When the disk fills up in the middle, the half line is cut off again before OutOfSpace is raised.
+    """
+    if "\n" in text:
+        raise InvalidSetting(f"a line for {path} holds a line break", hint="append one line at a time")
+    line = text.encode("utf-8") + b"\n"
+    with _explained(path):
+        _boundary("append", path)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            _write_whole(handle, line, path)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove what a killed writer left aside in `folder` and return how many; only for the owner of the folder."""
+    leftovers = list(Path(folder).glob(f"{_LEFTOVER}*"))
+    for leftover in leftovers:
+        _remove(leftover)
+    return len(leftovers)
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of the file's bytes in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that can still be written to the disk of `folder`, which need not exist yet."""
+    folder = Path(folder).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Raise OutOfSpace unless `needed` bytes for `what` fit on the disk of `folder`."""
+    free = free_bytes(folder)
+    if needed > free:
+        raise OutOfSpace(
+            f"{what} needs {human_bytes(needed)} in {folder}, but only {human_bytes(free)} are free",
+            hint=f"free {human_bytes(needed - free)} or choose a folder on another disk",
+        )
+
+
+def human_bytes(count: float) -> str:
+    """Return a size as people read it: 1536 -> "1.5 kB" (powers of 1000, as disks are sold)."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def _write_whole(handle: int, line: bytes, path: Path) -> None:
+    start = os.fstat(handle).st_size
+    written = os.write(handle, line)
+    if written < len(line):
+        os.ftruncate(handle, start)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise DatasetError(f"{path} exists already", hint="choose another name, or move the old folder away first")
+
+
+@contextmanager
+def _removed_on_error(temporary: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:  # a KeyboardInterrupt must not leave a temporary behind either
+        _remove(temporary)
+        raise
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir() and not leftover.is_symlink():
+        shutil.rmtree(leftover, ignore_errors=True)
+    else:
+        with suppress(OSError):  # the first error is the one to report
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence with the remedy."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except Exception as error:
+        if _is_full(error):
+            raise _out_of_space(path) from error
+        if isinstance(error, OSError) and error.errno in _REFUSED:
+            raise DatasetError(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint=f"allow writing to {path.parent}, or choose a folder that is yours",
+            ) from error
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise DatasetError(f"the name of {path} is too long for this disk", hint="use a shorter name") from error
+        if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
+            raise DatasetError(
+                f"{path} cannot be written: {error.strerror or error} ({error.filename})",
+                hint="a file stands where a folder is needed, or the reverse: choose another path",
+            ) from error
+        raise
+
+
+def _is_full(error: Exception) -> bool:
+    # safetensors writes from Rust and hands back the number only inside its message
+    return (isinstance(error, OSError) and error.errno in _FULL) or "(os error 28)" in str(error)
+
+
+def _out_of_space(path: Path) -> OutOfSpace:
+    with suppress(OSError):
+        return OutOfSpace(
+            f"the disk is full: {path} was not written, {human_bytes(free_bytes(path.parent))} are free",
+            hint="free some space, or choose a folder on another disk; the file that was there before is unchanged",
+        )
+    return OutOfSpace(f"the disk is full: {path} was not written", hint="free some space and run it again")
+
+
+def _fsync_file(path: Path) -> None:
+    _boundary("fsync", path)
+    with open(path, "rb+") as file:  # Windows forces only handles that may write
+        os.fsync(file.fileno())
+
+
+def _fsync_folder(path: Path) -> None:
+    _boundary("fsync", path)
+    if os.name == "nt":  # a folder cannot be opened there; the rename itself is journaled
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _fsync_tree(folder: Path) -> None:
+    for parent, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _fsync_file(Path(parent, name))
+        _fsync_folder(Path(parent))
