@@ -167,7 +167,7 @@ def _families() -> tuple[str, ...]:
 
 def naming(family: str) -> Naming:
     """Return the naming of a family; families without one of their own use that of Stable Diffusion 1."""
-    if family not in _families():
+    if family == _STABLE_DIFFUSION.family or family not in _families():
         return _STABLE_DIFFUSION
     found = getattr(importlib.import_module(f"lora_diffusion.families.{family}"), "NAMING", None)
     return found if isinstance(found, Naming) else _STABLE_DIFFUSION

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.errors import NotMergeable
 
 __all__ = ["Factors", "core", "factors", "norm", "stack"]
 
@@ -19,7 +20,12 @@ Factors = tuple[Tensor, Tensor]
 
 
 def factors(weights: Weights, weight: float = 1.0) -> Factors:
-    """Return the two factors of weight * alpha / rank * up @ down in float64, convolutions flattened."""
+    """Return the two factors of weight * alpha / rank * up @ down in float64, convolutions flattened.
+
+    Raises NotMergeable for a method whose delta is no product of two factors.
+    """
+    if weights.method != "lora":
+        raise NotMergeable(f"a delta of the method {weights.method} is no product of two factors")
     up = weights.up.double().flatten(1) * (weight * weights.scale)
     return up, weights.down.double().flatten(1)
 
