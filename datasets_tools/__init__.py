@@ -1,5 +1,7 @@
 """Images and text for training: load, check, caption, bucket, batch and cache. Needs neither torch nor a GPU to answer.
 
+    check_folder(folder, rule=BucketRule())    a Report: everything that would go wrong, before it does
+    prepare(folder, rule=BucketRule())         the same data as a manifest.jsonl
     scan(folder)                               the manifest and findings in memory
 
 What needs Pillow is loaded on first use, so that importing the package costs next to nothing.
@@ -13,6 +15,7 @@ from datasets_tools.bucket import Bucket, BucketRule, Crop, bucket_for, crop_for
 from datasets_tools.cache import TensorCache, cache_key
 from datasets_tools.caption import Captioner, with_trigger
 from datasets_tools.captioners import captioner, captioner_names
+from datasets_tools.check import Report, check_folder
 from datasets_tools.errors import (
     DatasetError,
     InvalidManifest,
@@ -24,6 +27,8 @@ from datasets_tools.errors import (
 )
 from datasets_tools.finding import Finding
 from datasets_tools.manifest import Manifest, Record, Rights, read_manifest
+from datasets_tools.prepare import Prepared, Quarantined, prepare
+from datasets_tools.report import write_report
 from datasets_tools.scan import Scan, scan
 
 if TYPE_CHECKING:
@@ -44,7 +49,10 @@ __all__ = [
     "Manifest",
     "NoImages",
     "OutOfSpace",
+    "Prepared",
+    "Quarantined",
     "Record",
+    "Report",
     "Rights",
     "Scan",
     "TensorCache",
@@ -54,9 +62,11 @@ __all__ = [
     "cache_key",
     "captioner",
     "captioner_names",
+    "check_folder",
     "crop_for",
     "load_image",
     "plan_epoch",
+    "prepare",
     "read_manifest",
     "read_size",
     "render",
@@ -64,6 +74,7 @@ __all__ = [
     "share",
     "to_pixels",
     "with_trigger",
+    "write_report",
 ]
 
 _LATER = dict.fromkeys(("Limits", "load_image", "read_size", "render", "to_pixels"), "image")

@@ -1,12 +1,12 @@
 """What can go wrong with images, captions and the files made from them.
 
-    DatasetError            every error of this package; `hint` is the next step
-    ├── UnreadableImage     a file that is not a picture, broken, or beyond the limits
-    ├── UnreadableCaption   text that cannot be decoded, with the byte offset
-    ├── NoImages            a folder that is missing, or holds no picture
-    ├── InvalidManifest     a manifest or metadata file that does not parse
-    ├── InvalidSetting      a bucket rule, template or option that cannot work
-    └── OutOfSpace          the disk is full
+DatasetError            every error of this package; `hint` is the next step
+├── UnreadableImage     a file that is not a picture, broken, or beyond the limits
+├── UnreadableCaption   text that cannot be decoded, with the byte offset
+├── NoImages            a folder that is missing, or holds no picture
+├── InvalidManifest     a manifest or metadata file that does not parse
+├── InvalidSetting      a bucket rule, template or option that cannot work
+└── OutOfSpace          the disk is full
 """
 
 __all__ = [
