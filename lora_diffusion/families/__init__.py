@@ -61,7 +61,7 @@ def _fetch(hub_id: str) -> Path:
     wanted = ["*.json", "*.txt", "*.safetensors"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.bin", "safety_checker/*"]))
-    except Exception as error:  # noqa: BLE001 - the hub client raises its own, requests' and OSError
+    except Exception as error:
         raise BaseNotFound(
             f"{hub_id} is neither a local path nor could it be fetched from the hub: {type(error).__name__}",
             hint="check the spelling and the network, accept its licence on the hub, or name a local path",

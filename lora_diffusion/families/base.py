@@ -41,6 +41,11 @@ class Components:
     bucket_step: int
     """What both sides of a picture must be a multiple of, in pixels."""
 
+    guidance: float = 7.5
+    """Classifier-free guidance that suits this base model."""
+    guidance_rescale: float = 0.0
+    """How far guided predictions are scaled back to the spread of unguided ones (Lin et al. 2023, section 3.4)."""
+
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules that can carry adapters, by component name."""
         return {"denoiser": self.denoiser, **self.text_encoders}

@@ -1,13 +1,12 @@
 """Base models as diffusers folders."""
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from lora_diffusion.errors import BaseNotFound
 
-__all__ = ["EMBEDDED", "pretrained", "read_json", "sampler"]
+__all__ = ["EMBEDDED", "pretrained", "quiet", "read_json", "sampler"]
 
 EMBEDDED = Path(__file__).parents[1] / "demo" / "base"
 
@@ -26,9 +25,6 @@ def pretrained(cls: Any, folder: Path, **options: Any) -> Any:
 
     Raises BaseNotFound naming the folder.
     """
-    logging.getLogger("transformers").setLevel(
-        logging.ERROR
-    )  # calls tensors missing that an older layout names otherwise
     plain = any(".fp16." not in file.name for file in folder.glob("*.safetensors"))
     try:
         return cls.from_pretrained(
@@ -39,6 +35,17 @@ def pretrained(cls: Any, folder: Path, **options: Any) -> Any:
             f"{folder} cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}",
             hint="the folder needs config.json and .safetensors weights; pickled weights are not read",
         ) from error
+
+
+def quiet() -> None:
+    """Silence transformers while a base model loads.
+
+    It calls tensors missing that an older layout names otherwise, draws its own bars, and asks for torchvision.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 def sampler(config: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families import single_file
 from lora_diffusion.families.base import Components, Conditioning, Family, Tokens
-from lora_diffusion.families.folder import EMBEDDED, pretrained, read_json, sampler
+from lora_diffusion.families.folder import EMBEDDED, pretrained, quiet, read_json, sampler
 from lora_diffusion.objectives import objective
 
 __all__ = ["StableDiffusion1"]
@@ -47,8 +47,10 @@ class StableDiffusion1(Family):
         return read_json(index).get("_class_name") == "StableDiffusionPipeline" and width not in (1024, 1280, 2048)
 
     def load(self, path: Path, *, dtype: torch.dtype, device: torch.device, tokenizer: str = "") -> Components:
+        quiet()
         unet, text, vae, scheduler = (_from_file if path.is_file() else _from_folder)(path, dtype)
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        zero_snr = bool(scheduler.config.get("rescale_betas_zero_snr"))
         components = Components(
             path=path,
             denoiser=unet.to(device),
@@ -61,16 +63,19 @@ class StableDiffusion1(Family):
             device=device,
             resolution=unet.config.sample_size * factor,
             bucket_step=factor * 2 ** (len(unet.config.block_out_channels) - 1),
+            # with no signal at the last timestep guidance over-exposes: less of it, and scaled back
+            guidance=4.0 if zero_snr else 7.5,
+            guidance_rescale=0.5 if zero_snr else 0.0,
         )
         components.freeze()
         return components
 
     def encode_images(self, components: Components, pixels: Tensor) -> Tensor:
-        vae = components.vae
+        vae: Any = components.vae
         pixels = pixels.to(components.device, components.dtype)
         with torch.no_grad():
-            latents: Tensor = vae.encode(pixels).latent_dist.mean.float()  # type: ignore[operator]
-        return latents * float(vae.config.scaling_factor)  # type: ignore[union-attr,arg-type]
+            latents: Tensor = vae.encode(pixels).latent_dist.mean.float() * vae.config.scaling_factor
+        return latents
 
     def tokenize(self, components: Components, prompts: Sequence[str]) -> Tokens:
         tokenizer = components.tokenizers["text_encoder"]

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -144,7 +145,7 @@ def load_manifest(data: DataPlan) -> Manifest:
     if not captioned and data.captions == "require":
         raise PlanError(
             f"none of the {len(found.manifest.records)} pictures in {data.folder} has a caption",
-            hint="write what each shows into a .txt of the same name, or set data.captions=optional with a data.trigger",
+            hint="write what each shows into a .txt beside it, or set data.captions=optional and a data.trigger",
         )
     if not captioned and not data.trigger:
         raise PlanError("without captions nothing calls the style up", hint="set data.trigger to a word of your own")
@@ -183,8 +184,8 @@ def _encode_all(
         crop = crop_for(record.width, record.height, bucket_for(record.width, record.height, rule))
         key = _key(record, crop, data, encoder)
         cached += cache.has(key)
-        found = cache.get(key, lambda r=record, c=crop: {"latents": _encode(manifest, r, c, data, family, components)})
-        latents.append(found["latents"])
+        encode = partial(_encode, manifest, record, crop, data, family, components)
+        latents.append(cache.get(key, encode)["latents"])
         on_event(Encoded(done=done, total=len(manifest.records), cached=cached))
     return latents
 
@@ -202,7 +203,7 @@ def _key(record: Record, crop: Crop, data: DataPlan, encoder: str) -> str:
 
 def _encode(
     manifest: Manifest, record: Record, crop: Crop, data: DataPlan, family: Family, components: Components
-) -> Tensor:
+) -> dict[str, Tensor]:
     from datasets_tools.image import load_image, render, to_pixels
 
     picture = render(load_image(manifest.folder / record.file, background=rgb(data.background)), crop)
@@ -213,7 +214,7 @@ def _encode(
             f"{record.file}: the base model's VAE gives NaN or infinity in {components.dtype}",
             hint="set run.precision=bf16 or no",
         )
-    return latents
+    return {"latents": latents}
 
 
 def _texts(captions: Sequence[str], family: Family, components: Components, *, encode: bool) -> list[Conditioning]:

@@ -44,12 +44,14 @@ def take(
     optimizer: torch.optim.Optimizer,
     scaler: dict[str, Any],
 ) -> Path:
-    """Write a snapshot into a folder of snapshots and return its path; one that is there already is kept."""
+    """Write a snapshot into a folder of snapshots and return its path. A damaged one in its place is put aside."""
     from safetensors.torch import save_file
 
     path = folder / f"step-{step:08d}"
-    if path.exists():
+    if path.exists() and _is_whole(path):
         return path
+    if path.exists():
+        path.rename(path.with_name(f"damaged-{path.name}"))
     tensors = {f"parameter.{name}": value.detach().cpu() for name, value in parameters.items()}
     tensors |= _optimizer_tensors(parameters, optimizer)
     with replacing_folder(path) as aside:
@@ -104,6 +106,14 @@ def _open(path: Path) -> Snapshot:
         return Snapshot(path=path, step=state["step"], identity=state["identity"], scaler=state["scaler"])
     except (OSError, ValueError, KeyError) as error:
         raise SnapshotError(f"{path} is incomplete: {error}") from error
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        _open(path)
+    except SnapshotError:
+        return False
+    return True
 
 
 def _optimizer_tensors(parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

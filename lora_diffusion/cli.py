@@ -1,0 +1,288 @@
+"""The verbs on the command line. Each function reads its options and calls the public function of the same name.
+
+Results go to stdout, with --json as exactly one JSON object; progress and errors go to stderr.
+"""
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lora_diffusion.errors import LoraDiffusionError, UsageError
+
+if TYPE_CHECKING:
+    from lora_diffusion.files.adapter import Adapter
+
+__all__ = ["app", "run"]
+
+app = typer.Typer(
+    help="Train, blend, merge and share style adapters of diffusion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, which win over the plan.")]
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
+Base = Annotated[str, typer.Option("--base", help="Base model: folder, .safetensors file, hub id, or demo.")]
+Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="FILE or FILE:WEIGHT; may be given again.")]
+
+
+@app.command()
+def demo(out: Out = Path("demo-output"), as_json: Json = False) -> None:
+    """Do the whole job on the embedded base model: check, train, generate, blend, merge, export."""
+    from lora_diffusion.demo.main import run_demo
+
+    result = run_demo(out, say=_say)
+    _answer(result.to_dict(), as_json, result.summary())
+
+
+@app.command()
+def check(
+    source: Annotated[Path, typer.Argument(help="Folder of pictures, or a plan.", metavar="FOLDER_OR_PLAN")],
+    report: Annotated[Path | None, typer.Option("--report", help="Also write the findings as one HTML page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Find what would fail or spoil a training, before it starts. Exit 1 where something blocks."""
+    from datasets_tools.report import write_report
+    from lora_diffusion.training.check import check_source
+
+    found = check_source(source)
+    if report:
+        write_report(found, report)
+    lines = [f"{each.severity:7} {each.file or '-'}: {each.reason}. {each.remedy}" for each in found.findings]
+    _answer(
+        found.to_dict(), as_json, "\n".join([*lines, f"{found.images} pictures, health score {found.score} of 100"])
+    )
+    if any(each.severity == "blocks" for each in found.findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def prepare(
+    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Scan a folder and write manifest.jsonl. Broken files are named and left out."""
+    from lora_diffusion.training.check import prepare_folder
+
+    done = prepare_folder(folder, overrides or [])
+    bad = [f"left out: {each.file}: {each.reason}" for each in done.quarantined]
+    quarantined = [{"file": each.file, "reason": each.reason} for each in done.quarantined]
+    answer = {"manifest": str(done.manifest_path), "images": done.images, "quarantined": quarantined}
+    _answer(answer, as_json, "\n".join([*bad, f"{done.images} pictures -> {done.manifest_path}"]))
+
+
+@app.command()
+def train(
+    plan: Annotated[str | None, typer.Argument(help="Plan, a TOML file.", metavar="PLAN.toml")] = None,
+    overrides: Overrides = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this directory exactly.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train an adapter. Ctrl-C saves the work and stops; --resume continues to the same bytes."""
+    from lora_diffusion.progress import Progress
+    from lora_diffusion.settings import from_toml
+    from lora_diffusion.training.plan import TrainPlan
+
+    if (plan is None) == (resume is None) or (resume and overrides):
+        raise UsageError("give a plan, or --resume with a run directory alone", hint="lora-diffusion train --help")
+    read = from_toml(TrainPlan, Path(plan), overrides or []) if plan else None
+    from lora_diffusion.training import loop
+
+    with Progress("train") as progress:
+        done = loop.train(read, on_event=progress) if read else loop.resume(Path(str(resume)), on_event=progress)
+    answer = {
+        "run": str(done.run),
+        "adapter": str(done.adapter) if done.adapter else None,
+        "status": done.status,
+        "steps": done.steps,
+        "seconds_per_step": done.seconds_per_step,
+    }
+    told = f"adapter: {done.adapter}" if done.adapter else f"continue: lora-diffusion train --resume {done.run}"
+    if _is_main_process():
+        _answer(answer, as_json, f"{done.status} after {done.steps} steps\n{told}")
+
+
+@app.command()
+def generate(
+    base: Base,
+    prompt: Annotated[str, typer.Option("--prompt")],
+    out: Out = Path("picture.png"),
+    adapter: Adapters = None,
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=1000)] = 30,
+    negative: Annotated[str, typer.Option("--negative")] = "",
+    guidance: Annotated[float | None, typer.Option("--guidance", help="Left out: what suits the base.")] = None,
+    width: Annotated[int, typer.Option("--width", help="0 takes the base model's.", min=0)] = 0,
+    height: Annotated[int, typer.Option("--height", help="0 takes the base model's.", min=0)] = 0,
+    count: Annotated[int, typer.Option("--count", help="Pictures with seeds counted up.", min=1, max=64)] = 1,
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Tokenizer folder for a single-file base.")] = "",
+    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or no.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Draw pictures with any number of adapters; the settings are written into each PNG."""
+    from lora_diffusion.generation.generator import Generator
+    from lora_diffusion.progress import Progress
+
+    adapters = _adapters(adapter)
+    began = time.perf_counter()
+    paths = []
+    with Generator.open(base, precision=precision, tokenizer=tokenizer) as generator, Progress("generate") as progress:
+        for found, weight in adapters:
+            generator.add(found, weight)
+        size = (width or generator.resolution, height or generator.resolution)
+        for number in range(count):
+            picture = generator.generate(
+                prompt,
+                seed=seed + number,
+                negative=negative,
+                size=size,
+                steps=steps,
+                guidance=guidance,
+                on_step=lambda done, total: progress.show("generate", done, total),
+            )
+            paths.append(str(picture.save(_numbered(out, number, count))))
+    answer = {"images": paths, "seconds": round(time.perf_counter() - began, 3)}
+    _answer(answer, as_json, "\n".join(paths))
+
+
+@app.command()
+def blend(
+    adapters: Annotated[list[str], typer.Argument(help="FILE:WEIGHT, two or more.", metavar="A:0.7 C:-0.3")],
+    out: Out,
+    method: Annotated[str, typer.Option("--method", help="concat is exact; svd cuts to --rank or --keep.")] = "",
+    rank: Annotated[int | None, typer.Option("--rank", help="Rank of the result.", min=1)] = None,
+    keep: Annotated[float | None, typer.Option("--keep", help="Share of the energy to keep.", min=0, max=1)] = None,
+    as_json: Json = False,
+) -> None:
+    """Write one adapter that equals the weighted sum of several, and how exactly it does."""
+    from lora_diffusion.export import blend_to_file
+
+    done = blend_to_file(_adapters(adapters), out, method=method, rank=rank, keep=keep)
+    _answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
+
+
+@app.command()
+def merge(
+    base: Base,
+    out: Out,
+    adapter: Adapters = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="fp16, bf16 or fp32; left out: as the base.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Fold adapters into a base model: one .safetensors checkpoint, or a diffusers folder."""
+    from lora_diffusion.families import locate
+    from lora_diffusion.merge import merge as merge_files
+
+    done = merge_files(locate(base), _adapters(adapter), out, precision=precision)
+    _answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="SRC")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
+    dialect: Annotated[str, typer.Option("--dialect", help="kohya, diffusers or peft.")] = "kohya",
+    privacy: Annotated[str, typer.Option("--privacy", help="public, team or private.")] = "team",
+    precision: Annotated[str, typer.Option("--precision", help="fp16, bf16 or fp32.")] = "fp16",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Convert an adapter to another dialect, read it back and compare."""
+    from lora_diffusion.export import export as export_file
+
+    done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, overwrite=overwrite)
+    _answer(_written(done), as_json, f"{done.path}\nsha256 {done.sha256}")
+
+
+@app.command()
+def inspect(file: Annotated[Path, typer.Argument()], as_json: Json = False) -> None:
+    """Say what an adapter file is, and what is wrong with it. Exit 1 where something is."""
+    from lora_diffusion.files.inspect import inspect_adapter
+
+    found = inspect_adapter(file).to_dict()
+    _answer(found, as_json, "\n".join(f"{key}: {value}" for key, value in found.items()))
+    if found["anomalies"]:
+        raise typer.Exit(1)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; an error is one line with its remedy on stderr."""
+    from datasets_tools.errors import DatasetError
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        code = app(list(arguments), prog_name="lora-diffusion", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except (LoraDiffusionError, DatasetError) as error:
+        _say(f"error: {error}" + (f" ({error.hint})" if error.hint else ""))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 3
+    except SystemExit as left:
+        return int(left.code or 0)
+    except Exception as error:  # noqa: BLE001 - typer's own errors carry how they want to be shown
+        return _leave(error)
+
+
+def _leave(error: Exception) -> int:
+    if isinstance(error, typer.Abort):
+        _say("stopped")
+        return 3
+    show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
+    if show and code is not None:  # typer's usage errors; their class is private to it in some releases
+        show()
+        return int(code)
+    logging.getLogger("lora_diffusion").debug("", exc_info=error)
+    _say(f"error: {type(error).__name__}: {error} (a fault of lora-diffusion; please report it)")
+    return 3
+
+
+def _adapters(specs: Sequence[str] | None) -> "list[tuple[Adapter, float]]":
+    from lora_diffusion.files.adapter import read_adapter
+
+    parsed = [_parsed(spec) for spec in specs or []]
+    return [(read_adapter(path), weight) for path, weight in parsed]
+
+
+def _parsed(spec: str) -> tuple[Path, float]:
+    """Split FILE:WEIGHT; without a weight it is 1. A drive letter's colon is no weight."""
+    path, colon, weight = spec.rpartition(":")
+    try:
+        return (Path(path), float(weight)) if colon and path else (Path(spec), 1.0)
+    except ValueError:
+        return Path(spec), 1.0
+
+
+def _numbered(out: Path, number: int, count: int) -> Path:
+    return out if count == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
+
+
+def _written(done: Any) -> dict[str, Any]:
+    return {"path": str(done.path), "sha256": done.sha256, "report": done.report.to_dict()}
+
+
+def _is_main_process() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _answer(answer: dict[str, Any], as_json: bool, text: str) -> None:
+    sys.stdout.write((json.dumps(answer, ensure_ascii=False) if as_json else text) + "\n")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")

@@ -1,0 +1,218 @@
+"""A loaded base model with live adapters."""
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+
+from lora_diffusion.adapters.inject import eject, load, set_weights
+from lora_diffusion.devices import DTYPES, choose_device, choose_precision
+from lora_diffusion.errors import TargetError, UsageError, WrongFamily
+from lora_diffusion.families import detect, locate
+from lora_diffusion.families.attention import use_attention
+from lora_diffusion.families.base import Components, Family
+from lora_diffusion.files.adapter import Adapter, read_adapter
+from lora_diffusion.generation.picture import Picture, Settings
+
+__all__ = ["Generator"]
+
+MAX_SIDE, MAX_STEPS, MAX_BATCH = 4096, 1000, 64
+
+OnStep = Callable[[int, int], None]
+
+_log = logging.getLogger("lora_diffusion")
+
+
+class Generator:
+    """A base model that draws, with any number of adapters whose weights change between pictures.
+
+    Use as a context manager. `open` loads; assigning to `weights` takes effect on the next picture, without a reload.
+    """
+
+    def __init__(self, base: str, family: Family, components: Components) -> None:
+        self._base, self._family, self._components = base, family, components
+        self._slots = family.slots(components)
+        self._adapters: dict[str, Adapter] = {}
+        self._weights: dict[str, float] = {}
+        self._pipeline = family.pipeline(components)
+
+    @classmethod
+    def open(
+        cls, base: str, *, device: str = "auto", precision: str = "auto", attention: str = "auto", tokenizer: str = ""
+    ) -> Self:
+        """Load a base model: `demo`, a folder, a file or a hub id. Raises BaseNotFound, DeviceError."""
+        path = locate(base)
+        family = detect(path)
+        place = choose_device(device)
+        dtype = DTYPES[choose_precision(precision, place)]
+        components = family.load(path, dtype=dtype, device=place, tokenizer=tokenizer)
+        use_attention(components.denoiser, components.text_encoders, attention)
+        return cls(base, family, components)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        eject(self._slots)
+
+    def add(self, adapter: Adapter | Path | str, weight: float = 1.0, *, name: str = "") -> str:
+        """Put an adapter in and return its name here. Raises WrongFamily, and the base stays as it was.
+
+        `name` defaults to the adapter's, with a number behind it where that is taken.
+        """
+        found = adapter if isinstance(adapter, Adapter) else read_adapter(Path(adapter))
+        if found.family != self._family.name:
+            raise WrongFamily(
+                f"{found.name} is an adapter for {found.family}, and {self._base} is {self._family.name}",
+                hint=f"use an adapter trained on {self._family.name}, or another base model",
+            )
+        for repair in found.repairs:
+            _log.info("%s: %s", found.name, repair)
+        name = self._free_name(name or found.name)
+        load(self._slots, found.modules, name=name, weight=_finite(name, weight))
+        self._adapters[name], self._weights[name] = found, weight
+        return name
+
+    def remove(self, name: str) -> None:
+        self._known(name)
+        eject(self._slots, name)
+        del self._adapters[name], self._weights[name]
+
+    @property
+    def resolution(self) -> int:
+        """Side in pixels of the square that the base model was trained on."""
+        return self._components.resolution
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of every adapter by name; negative weights take a style away."""
+        return dict(self._weights)
+
+    @weights.setter
+    def weights(self, weights: Mapping[str, float]) -> None:
+        """Set every adapter's weight; one that is not named gets 0."""
+        for name, weight in weights.items():
+            self._known(name)
+            _finite(name, weight)
+        self._weights = {name: float(weights.get(name, 0.0)) for name in self._adapters}
+        set_weights(self._slots, self._weights)
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        seed: int,
+        negative: str = "",
+        size: tuple[int, int] | None = None,
+        steps: int = 30,
+        guidance: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> Picture:
+        """Draw one picture; the same arguments and adapters draw the same one again on the same machine."""
+        return self.generate_many(
+            [prompt], seeds=[seed], negative=negative, size=size, steps=steps, guidance=guidance, on_step=on_step
+        )[0]
+
+    def generate_many(
+        self,
+        prompts: Sequence[str],
+        *,
+        seeds: Sequence[int],
+        negative: str = "",
+        size: tuple[int, int] | None = None,
+        steps: int = 30,
+        guidance: float | None = None,
+        on_step: OnStep | None = None,
+    ) -> list[Picture]:
+        """Draw one picture per prompt in one batch. `size` is (width, height) in pixels; None takes the base's.
+
+        Raises UsageError for a size, number of steps or guidance that cannot be drawn.
+        """
+        components = self._components
+        width, height = size or (components.resolution, components.resolution)
+        guidance = components.guidance if guidance is None else guidance
+        self._check(prompts, seeds, width, height, steps, guidance)
+        self._pipeline.set_progress_bar_config(disable=True)
+        with torch.no_grad():
+            drawn = self._pipeline(
+                list(prompts),
+                negative_prompt=[negative] * len(prompts),
+                width=width,
+                height=height,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                guidance_rescale=components.guidance_rescale,
+                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
+                callback_on_step_end=_reporting(on_step, steps),
+            )
+        drawn_with = Settings(
+            prompt="",
+            negative=negative,
+            seed=0,
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=guidance,
+            sampler=type(components.scheduler).__name__.removesuffix("Scheduler"),
+            base=Path(self._base).stem,
+            adapters=self.weights,
+            fingerprints={name: adapter.fingerprint for name, adapter in self._adapters.items()},
+        )
+        return [
+            Picture(image=image, settings=replace(drawn_with, prompt=prompt, seed=seed))
+            for image, prompt, seed in zip(drawn.images, prompts, seeds, strict=True)
+        ]
+
+    def _check(
+        self, prompts: Sequence[str], seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
+    ) -> None:
+        if len(prompts) != len(seeds) or not 1 <= len(prompts) <= MAX_BATCH:
+            raise UsageError(
+                f"{len(prompts)} prompts and {len(seeds)} seeds", hint=f"give one seed per prompt, at most {MAX_BATCH}"
+            )
+        if any(side % 8 or not 8 <= side <= MAX_SIDE for side in (width, height)):
+            raise UsageError(
+                f"a picture of {width} x {height} cannot be drawn", hint=f"use multiples of 8 up to {MAX_SIDE}"
+            )
+        if not 1 <= steps <= MAX_STEPS:
+            raise UsageError(f"{steps} steps are not possible", hint=f"use 1 to {MAX_STEPS}; 20 to 30 are usual")
+        if not 0 <= guidance <= 100:
+            raise UsageError(f"guidance {guidance} is out of range", hint="use 0 to 100; 4 to 9 are usual")
+        if any(not 0 <= seed < 2**63 for seed in seeds):
+            raise UsageError("a seed is out of range", hint="use 0 to 2^63 - 1")
+
+    def _free_name(self, wanted: str) -> str:
+        name, number = wanted, 2
+        while name in self._adapters:
+            name, number = f"{wanted}-{number}", number + 1
+        return name
+
+    def _known(self, name: str) -> None:
+        if name not in self._adapters:
+            raise TargetError(
+                f"no adapter is called {name!r}", hint=f"loaded are: {', '.join(self._adapters) or 'none'}"
+            )
+
+
+def _finite(name: str, weight: float) -> float:
+    if not math.isfinite(weight):
+        raise UsageError(f"the weight of {name} is {weight}", hint="use a number such as 0.8")
+    return weight
+
+
+def _reporting(on_step: OnStep | None, steps: int) -> Callable[..., dict[str, object]] | None:
+    if on_step is None:
+        return None
+
+    def report(pipeline: object, step: int, timestep: object, values: dict[str, object]) -> dict[str, object]:
+        on_step(step + 1, steps)
+        return values
+
+    return report
