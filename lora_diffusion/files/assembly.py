@@ -1,7 +1,5 @@
 """From the pieces that a dialect found to the weights of modules; strict, or tolerant with a list of what is wrong."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -9,7 +7,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.dialects import Parts, Pieces
 
-__all__ = ["assemble", "problem"]
+__all__ = ["assemble", "problem", "weights_of"]
 
 _NEXT_STEP = "nothing was loaded; get the file again, or ask its author for a complete one"
 
@@ -24,7 +22,7 @@ def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
     for token, vector in parts.embeddings.items():
         if not torch.isfinite(vector).all():
             raise CorruptFile(f"{source}: embedding {token} has NaN or infinite values", hint=_NEXT_STEP)
-    return {module: _weights(pieces) for module, pieces in parts.pieces.items()}
+    return {module: weights_of(pieces) for module, pieces in parts.pieces.items()}
 
 
 def problem(pieces: Pieces) -> str:
@@ -48,6 +46,7 @@ def _finite(tensor: Tensor) -> bool:
     return tensor.is_floating_point() is False or bool(torch.isfinite(tensor.float()).all())
 
 
-def _weights(pieces: Mapping[str, Tensor]) -> Weights:
+def weights_of(pieces: Pieces) -> Weights:
+    """Return the weights of one module whose pieces have no problem; without an alpha it is the rank."""
     down, up, alpha = pieces["down"], pieces["up"], pieces.get("alpha")
     return Weights(down=down, up=up, alpha=float(down.shape[0] if alpha is None else alpha))

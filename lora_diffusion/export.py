@@ -1,0 +1,86 @@
+"""Publish adapters: convert, hide what is private, write, read back, compare."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from datasets_tools.storage import sha256_file
+from lora_diffusion.errors import UsageError
+from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_adapter
+from lora_diffusion.files.folder import WEIGHTS
+from lora_diffusion.files.metadata import redact
+from lora_diffusion.files.report import Report
+from lora_diffusion.generation.blend import Part, blend, blend_error
+
+__all__ = ["Exported", "blend_to_file", "export"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """A written adapter; `report` is the error of each delta, `repairs` what reading the source mended, `dropped` the
+    metadata keys that the privacy profile took out."""
+
+    path: Path
+    sha256: str
+    report: Report
+    repairs: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+
+def export(
+    source: Path | str | Adapter,
+    path: Path | str,
+    *,
+    dialect: str = "kohya",
+    dtype: str | None = "fp16",
+    privacy: str = "team",
+    overwrite: bool = False,
+) -> Exported:
+    """Write an adapter for other programs and people.
+
+    The defaults are what every program reads at half the size: kohya keys in fp16, whose rounding (3e-4 of a delta) is
+    far below what training leaves. `privacy` is "public", "team" or "private" (see `files.metadata.redact`). Raises
+    UsageError where `path` exists and `overwrite` is not set, and as `read_adapter` and `write_adapter` do.
+    """
+    path = Path(path)
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} exists already", hint="choose another name, or give --overwrite")
+    adapter = source if isinstance(source, Adapter) else read_adapter(source)
+    shared = redact(adapter.metadata, privacy)
+    report = write_adapter(replace(adapter, metadata=shared), path, dialect=dialect, dtype=dtype)
+    return Exported(
+        path=path,
+        sha256=_sha256(path),
+        report=report,
+        repairs=adapter.repairs,
+        dropped=tuple(sorted(set(adapter.metadata) - set(shared))),
+    )
+
+
+def blend_to_file(
+    parts: Sequence[Part],
+    path: Path | str,
+    *,
+    method: str | None = None,
+    rank: int | None = None,
+    keep: float | None = None,
+    dialect: str = "kohya",
+    dtype: str | None = "fp32",
+) -> Exported:
+    """Write one adapter that equals the weighted sum of several; the report compares what the file holds with that sum.
+
+    fp32 by default: an exact blend should not lose to rounding what the method did not.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
+    result, _ = blend(parts, name=path.stem, method=method or None, rank=rank, keep=keep)
+    write_adapter(result, path, dialect=dialect, dtype=dtype)
+    report = blend_error(read_adapter(path), parts)
+    return Exported(path=path, sha256=_sha256(path), report=report, repairs=result.repairs)
+
+
+def _sha256(path: Path) -> str:
+    """A folder is one component with its settings beside, or several: the tensors of the first stand for it."""
+    return sha256_file(path if path.is_file() else sorted(path.rglob(WEIGHTS))[0])
