@@ -46,7 +46,8 @@ def demo(out: Out = Path("demo-output"), as_json: Json = False) -> None:
 
 @app.command()
 def check(
-    source: Annotated[Path, typer.Argument(help="Folder of pictures, or a plan.", metavar="FOLDER_OR_PLAN")],
+    source: Annotated[str, typer.Argument(help="Folder of pictures, or a plan.", metavar="FOLDER_OR_PLAN")],
+    overrides: Overrides = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the findings as one HTML page.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +55,7 @@ def check(
     from datasets_tools.report import write_report
     from lora_diffusion.training.check import check_source
 
-    found = check_source(source)
+    found = check_source(source, overrides or [])
     if report:
         write_report(found, report)
     lines = [f"{each.severity:7} {each.file or '-'}: {each.reason}. {each.remedy}" for each in found.findings]
@@ -67,7 +68,7 @@ def check(
 
 @app.command()
 def prepare(
-    folder: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    folder: Annotated[str, typer.Argument(help="Folder of pictures.")],
     overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
@@ -76,9 +77,7 @@ def prepare(
 
     done = prepare_folder(folder, overrides or [])
     bad = [f"left out: {each.file}: {each.reason}" for each in done.quarantined]
-    quarantined = [{"file": each.file, "reason": each.reason} for each in done.quarantined]
-    answer = {"manifest": str(done.manifest_path), "images": done.images, "quarantined": quarantined}
-    _answer(answer, as_json, "\n".join([*bad, f"{done.images} pictures -> {done.manifest_path}"]))
+    _answer(done.to_dict(), as_json, "\n".join([*bad, f"{done.images} pictures -> {done.manifest_path}"]))
 
 
 @app.command()

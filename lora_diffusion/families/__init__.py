@@ -5,9 +5,9 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
+from lora_diffusion.embedded import BASE
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families.base import Family
-from lora_diffusion.families.folder import EMBEDDED
 
 __all__ = ["detect", "families", "family", "locate"]
 
@@ -46,7 +46,7 @@ def locate(base: str) -> Path:
     Raises BaseNotFound when it is none of these or cannot be fetched.
     """
     if base == "demo":
-        return EMBEDDED
+        return BASE
     path = Path(base).expanduser()
     if path.exists():
         return path

@@ -75,6 +75,10 @@ class Family(ABC):
         """Say whether a folder or file holds a base model of this family."""
 
     @abstractmethod
+    def geometry(self, path: Path) -> tuple[int, int]:
+        """Return (resolution, bucket step) in pixels from the configs alone, without loading weights."""
+
+    @abstractmethod
     def load(self, path: Path, *, dtype: torch.dtype, device: torch.device, tokenizer: str = "") -> Components:
         """Load and freeze every component. Raises BaseNotFound naming what is missing."""
 

@@ -6,9 +6,7 @@ from typing import Any
 
 from lora_diffusion.errors import BaseNotFound
 
-__all__ = ["EMBEDDED", "pretrained", "quiet", "read_json", "sampler"]
-
-EMBEDDED = Path(__file__).parents[1] / "demo" / "base"
+__all__ = ["pretrained", "quiet", "read_json", "sampler"]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lora_diffusion.embedded import BASE
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families import single_file
 from lora_diffusion.families.base import Components, Conditioning, Family, Tokens
-from lora_diffusion.families.folder import EMBEDDED, pretrained, quiet, read_json, sampler
+from lora_diffusion.families.folder import pretrained, quiet, read_json, sampler
 from lora_diffusion.objectives import objective
 
 __all__ = ["StableDiffusion1"]
@@ -46,10 +47,16 @@ class StableDiffusion1(Family):
         width = read_json(path / "unet" / "config.json").get("cross_attention_dim")
         return read_json(index).get("_class_name") == "StableDiffusionPipeline" and width not in (1024, 1280, 2048)
 
+    def geometry(self, path: Path) -> tuple[int, int]:
+        if path.is_file():
+            found = single_file.configs(path)
+            return _geometry(found["unet"], found["vae"])
+        return _geometry(read_json(path / "unet" / "config.json"), read_json(path / "vae" / "config.json"))
+
     def load(self, path: Path, *, dtype: torch.dtype, device: torch.device, tokenizer: str = "") -> Components:
         quiet()
         unet, text, vae, scheduler = (_from_file if path.is_file() else _from_folder)(path, dtype)
-        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        resolution, bucket_step = _geometry(unet.config, vae.config)
         zero_snr = bool(scheduler.config.get("rescale_betas_zero_snr"))
         components = Components(
             path=path,
@@ -61,8 +68,8 @@ class StableDiffusion1(Family):
             objective=objective(scheduler.config.prediction_type, scheduler.alphas_cumprod),
             dtype=dtype,
             device=device,
-            resolution=unet.config.sample_size * factor,
-            bucket_step=factor * 2 ** (len(unet.config.block_out_channels) - 1),
+            resolution=resolution,
+            bucket_step=bucket_step,
             # with no signal at the last timestep guidance over-exposes: less of it, and scaled back
             guidance=4.0 if zero_snr else 7.5,
             guidance_rescale=0.5 if zero_snr else 0.0,
@@ -113,6 +120,11 @@ class StableDiffusion1(Family):
         )
 
 
+def _geometry(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:
+    factor = 2 ** (len(vae["block_out_channels"]) - 1)
+    return unet["sample_size"] * factor, factor * 2 ** (len(unet["block_out_channels"]) - 1)
+
+
 def _from_folder(path: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any]:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
@@ -144,7 +156,7 @@ def _tokenizer(path: Path, named: str, vocabulary: int) -> Any:
     from transformers import CLIPTokenizer
 
     beside = path / "tokenizer" if path.is_dir() else path.parent / "tokenizer"
-    places = [Path(named)] if named else [beside, EMBEDDED / "tokenizer"]
+    places = [Path(named)] if named else [beside, BASE / "tokenizer"]
     for place in places:
         if (place / "vocab.json").is_file() or (place / "tokenizer.json").is_file():
             tokenizer = CLIPTokenizer.from_pretrained(place)

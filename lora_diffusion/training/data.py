@@ -15,6 +15,7 @@ from datasets_tools.cache import TensorCache, cache_key
 from datasets_tools.caption import with_trigger
 from datasets_tools.manifest import Manifest, Record
 from datasets_tools.scan import scan
+from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import PlanError
 from lora_diffusion.families.base import Components, Conditioning, Family
 from lora_diffusion.seeds import generator
@@ -137,7 +138,7 @@ def load_manifest(data: DataPlan) -> Manifest:
 
     Raises PlanError when no picture has a caption and the plan requires them; NoImages when there is none.
     """
-    found = scan(Path(data.folder), trigger=data.trigger, background=rgb(data.background))
+    found = scan(picture_folder(data.folder), trigger=data.trigger, background=rgb(data.background))
     for finding in found.findings:
         if finding.severity == "blocks":
             _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
