@@ -104,7 +104,8 @@ def bucket_for(width: int, height: int, rule: BucketRule) -> Bucket:
     budget = rule.budget if rule.upscale else min(rule.budget, width * height)
     sizes = _sizes(rule, budget)
     if not rule.upscale:
-        sizes = tuple(size for size in sizes if size[0] <= width and size[1] <= height) or sizes
+        largest = _clamped(width // rule.step * rule.step, rule), _clamped(height // rule.step * rule.step, rule)
+        sizes = tuple(size for size in (*sizes, largest) if size[0] <= width and size[1] <= height) or sizes
     near = [size for size in sizes if _fill(size, budget) >= 1 - _NEAR]
     best = _best(near, width, height, budget) if near else None
     if best is None or _kept(best, width, height) < _KEEP:
@@ -136,9 +137,12 @@ def _sizes(rule: BucketRule, budget: int) -> tuple[tuple[int, int], ...]:
 def _pairs(side: int, rule: BucketRule, budget: int) -> Iterator[tuple[int, int]]:
     below = budget // side // rule.step * rule.step
     for other in (below, below + rule.step):
-        clamped = min(max(other, rule.sides[0]), rule.sides[-1])
-        yield side, clamped
-        yield clamped, side
+        yield side, _clamped(other, rule)
+        yield _clamped(other, rule), side
+
+
+def _clamped(side: int, rule: BucketRule) -> int:
+    return min(max(side, rule.sides[0]), rule.sides[-1])
 
 
 def _best(

@@ -257,10 +257,12 @@ def _turn(image: Image.Image, notes: list[str]) -> int:
     with _HEADER, warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
         try:
-            turn = image.getexif().get(ExifTag.Orientation, 1)
-        except Exception as error:  # noqa: BLE001 - a broken tag block says nothing about the pixels; it is noted
-            turn, complaints = 1, [error]  # type: ignore[list-item]
-    if complaints:
+            Image.Exif().load(image.info.get("exif", b""))  # opening swallowed its complaints; here they are heard
+            turn = image.getexif().get(ExifTag.Orientation, 1)  # looks into XMP as well
+            broken = bool(complaints)
+        except Exception:  # noqa: BLE001 - a broken tag block says nothing about the pixels; it is noted
+            turn, broken = 1, True
+    if broken:
         notes.append("exif-broken")
     return turn if turn in _TURNS else 1
 
