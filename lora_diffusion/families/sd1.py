@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lora_diffusion.embedded import BASE
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families import single_file
 from lora_diffusion.families.base import Components, Conditioning, Family, Tokens
@@ -152,11 +151,17 @@ def _from_file(path: Path, dtype: torch.dtype) -> tuple[Any, Any, Any, Any]:
 
 
 def _tokenizer(path: Path, named: str, vocabulary: int) -> Any:
-    """Return the tokenizer that was named, the one beside the weights, or the embedded base's where it is meant."""
+    """Return the tokenizer that was named, or the one inside or beside the weights."""
+    if path.is_file() and not named:
+        with single_file.tokenizer_folder(path) as inside:
+            places = [*([inside] if inside else []), path.parent / "tokenizer"]
+            return _first_tokenizer(path, places, vocabulary)
+    return _first_tokenizer(path, [Path(named) if named else path / "tokenizer"], vocabulary)
+
+
+def _first_tokenizer(path: Path, places: Sequence[Path], vocabulary: int) -> Any:
     from transformers import CLIPTokenizer
 
-    beside = path / "tokenizer" if path.is_dir() else path.parent / "tokenizer"
-    places = [Path(named)] if named else [beside, BASE / "tokenizer"]
     for place in places:
         if (place / "vocab.json").is_file() or (place / "tokenizer.json").is_file():
             tokenizer = CLIPTokenizer.from_pretrained(place)
