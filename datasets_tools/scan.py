@@ -380,7 +380,7 @@ def _no_images(root: Path, listing: _Listing) -> NoImages:
     else:
         hint = "put JPEG, PNG, WebP, TIFF, BMP or AVIF files into it"
     there = len(listing.texts) + len(listing.others)
-    what = f"holds {there} files but no picture" if there else "holds no picture"
+    what = f"holds {there} file{'s' if there > 1 else ''} but no picture" if there else "holds no picture"
     return NoImages(f"the folder {root} {what}", hint=hint)
 
 

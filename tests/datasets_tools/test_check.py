@@ -1,0 +1,172 @@
+import json
+from datetime import date
+
+import pytest
+
+from datasets_tools import check_folder
+from datasets_tools.bucket import BucketRule
+from datasets_tools.check import TITLES
+from datasets_tools.common_words import is_common
+from datasets_tools.errors import NoImages
+from tests.datasets_tools.corpus import encoded, photos, scene
+
+RULE = BucketRule(resolution=64, step=8)
+
+
+def check(folder, **options):
+    return check_folder(folder, **({"rule": RULE, "trigger": "brndx"} | options))
+
+
+def of(report, code):
+    return [finding for finding in report.findings if finding.code == code]
+
+
+def test_a_good_folder_scores_100_and_finds_nothing(tmp_path):
+    report = check(photos(tmp_path, 10))
+    assert report.findings == ()
+    assert (report.score, report.images, report.reasons, report.blocked) == (100, 10, (), False)
+    assert sum(count for _, _, count in report.buckets) == 10
+
+
+def test_the_json_has_the_promised_fields(tmp_path):
+    photos(tmp_path, 2)
+    (tmp_path / "bad.png").write_bytes(b"<html>")
+    row = json.loads(json.dumps(check(tmp_path).to_dict()))
+    assert {"score", "findings", "images", "buckets"} <= set(row)
+    assert isinstance(row["score"], int)
+    assert row["buckets"] == [{"width": 72, "height": 56, "count": 2}]
+    assert {tuple(finding) for finding in row["findings"]} == {("code", "severity", "file", "reason", "remedy")}
+
+
+def test_a_file_that_claims_to_be_a_picture_blocks_and_the_rest_is_judged(tmp_path):
+    photos(tmp_path, 10)
+    (tmp_path / "bad.png").write_text("some text")
+    report = check(tmp_path)
+    assert report.blocked
+    assert report.score < 50
+    assert report.images == 10
+    assert report.findings[0].file == "bad.png"
+    assert report.reasons[0].endswith("pictures that cannot be read")
+
+
+def test_a_folder_without_a_readable_picture_blocks_with_score_0(tmp_path):
+    report = check(tmp_path)
+    assert (report.score, report.images) == (0, 0)
+    assert [finding.code for finding in report.findings] == ["no-images"]
+    (tmp_path / "bad.png").write_bytes(b"")
+    report = check(tmp_path)
+    assert report.score == 0
+    assert {finding.code for finding in report.findings} == {"no-images", "image-unreadable"}
+
+
+def test_a_missing_folder_is_wrong_use_not_a_report(tmp_path):
+    with pytest.raises(NoImages, match="does not exist"):
+        check(tmp_path / "no")
+
+
+def test_no_captions_at_all_is_one_finding(tmp_path):
+    (finding,) = check(photos(tmp_path, 9, captions=False)).findings
+    assert (finding.code, finding.severity) == ("captions-none", "warns")
+    assert '"brndx" alone' in finding.reason
+
+
+def test_missing_and_empty_captions_are_named_by_picture(tmp_path):
+    photos(tmp_path, 9)
+    (tmp_path / "photo 03.txt").unlink()
+    (tmp_path / "photo 04.txt").write_text(" \n")
+    report = check(tmp_path)
+    assert [finding.file for finding in of(report, "caption-missing")] == ["photo 03.png"]
+    assert [finding.file for finding in of(report, "caption-empty")] == ["photo 04.png"]
+    assert 80 < report.score < 100
+
+
+def test_equal_captions_and_orphans_are_found(tmp_path):
+    photos(tmp_path, 9)
+    for file in tmp_path.glob("*.txt"):
+        file.write_text("always the same")
+    (tmp_path / "gone.txt").write_text("lost")
+    report = check(tmp_path)
+    assert "always the same" in of(report, "captions-equal")[0].reason
+    assert of(report, "caption-orphan")[0].file == "gone.txt"
+
+
+def test_a_picture_that_is_enlarged_or_loses_much_is_named_with_numbers(tmp_path):
+    photos(tmp_path, 9)
+    scene(40, 40, seed=50).save(tmp_path / "small.png")
+    scene(900, 100, seed=51).save(tmp_path / "wide.png")
+    report = check(tmp_path, rule=BucketRule(resolution=96, step=16))
+    (small,) = of(report, "image-upscaled")
+    (wide,) = of(report, "crop-loses")
+    assert (small.file, wide.file) == ("small.png", "wide.png")
+    assert "2.4 times to 96 x 96" in small.reason
+    assert "56% of it is cut off" in wide.reason
+
+
+def test_a_size_with_fewer_pictures_than_the_batch_says_that_nothing_is_skipped(tmp_path):
+    photos(tmp_path, 9)
+    scene(64, 96, seed=50).save(tmp_path / "tall.png")
+    (finding,) = of(check(tmp_path, batch_size=4), "bucket-small")
+    assert "only 1 picture is trained at 56 x 72" in finding.reason
+    assert "nothing is skipped" in finding.remedy
+    assert of(check(tmp_path, batch_size=1), "bucket-small") == []
+
+
+@pytest.mark.parametrize(
+    ("trigger", "code"), [("", "trigger-none"), ("Style", "trigger-common"), ("red dog", "trigger-common")]
+)
+def test_a_missing_or_everyday_trigger_is_said(tmp_path, trigger, code):
+    assert [finding.code for finding in check(photos(tmp_path, 9), trigger=trigger).findings] == [code]
+
+
+def test_made_up_words_are_not_everyday_words():
+    assert not is_common("brndx")
+    assert not is_common("acme style")
+    assert not is_common("")
+
+
+def test_few_pictures_are_said(tmp_path):
+    assert [finding.code for finding in check(photos(tmp_path, 7)).findings] == ["few-images"]
+
+
+def test_required_rights_block_where_missing_or_expired(tmp_path):
+    photos(tmp_path, 9)
+    rows = [{"file_name": f"photo 0{n}.png", "owner": "Ada", "expires": "2030-06-01"} for n in range(8)]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert check(tmp_path).findings == ()
+    report = check(tmp_path, rights="require", today=date(2030, 6, 1))
+    assert [finding.file for finding in report.findings] == ["photo 08.png"]
+    assert report.blocked
+    later = check(tmp_path, rights="require", today=date(2030, 6, 2))
+    assert len(of(later, "rights-expired")) == 8
+    assert {finding.severity for finding in of(check(tmp_path, today=date(2031, 1, 1)), "rights-expired")} == {"warns"}
+
+
+def test_every_fault_costs_points_and_more_faults_cost_more(tmp_path):
+    scores = []
+    for missing in (0, 3, 6):
+        folder = photos(tmp_path / str(missing), 9)
+        for number in range(missing):
+            (folder / f"photo 0{number}.txt").unlink()
+        scores.append(check(folder).score)
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == 3
+
+
+def test_every_finding_of_a_messy_folder_has_a_title_a_reason_and_a_remedy(tmp_path):
+    photos(tmp_path, 3)
+    (tmp_path / "a.gif").write_bytes(encoded(scene(), "GIF"))
+    (tmp_path / "b.jpg").write_bytes(encoded(scene(20, 20), "PNG", icc_profile=b"x"))
+    (tmp_path / "c.txt").write_bytes(b"\0")
+    (tmp_path / "b.txt").write_bytes(b"one\ntwo")
+    (tmp_path / "b.caption").write_bytes(b"three")
+    (tmp_path / "metadata.jsonl").write_text("{")
+    (tmp_path / "movie.mp4").write_text("x")
+    report = check(tmp_path, batch_size=8, trigger="art", rights="require")
+    assert len({finding.code for finding in report.findings}) >= 10
+    for finding in report.findings:
+        assert TITLES[finding.code]
+        assert finding.reason
+        assert finding.remedy
+        assert not (finding.reason + finding.remedy).endswith(".")
+    severities = [finding.severity for finding in report.findings]
+    assert severities == sorted(severities, key=["blocks", "warns", "notes"].index)

@@ -1,0 +1,199 @@
+import os
+import shutil
+
+import pytest
+from PIL import Image
+
+from datasets_tools.errors import NoImages
+from datasets_tools.scan import scan
+from tests.datasets_tools.corpus import bomb, encoded, photos, scene
+
+
+def codes(scanned):
+    return {(finding.code, finding.file) for finding in scanned.findings}
+
+
+def test_pictures_get_records_in_name_order_with_hash_size_and_caption(tmp_path):
+    photos(tmp_path / "ü b", 3)
+    records = scan(tmp_path, trigger="brndx").manifest.records
+    assert [record.file for record in records] == [f"ü b/photo 0{n}.png" for n in range(3)]
+    assert {(record.width, record.height) for record in records} == {(96, 64)}
+    assert records[1].caption == "brndx, a shape, number 1"
+    assert len({record.sha256 for record in records}) == 3
+    assert records[0].bytes == (tmp_path / "ü b/photo 00.png").stat().st_size
+
+
+def test_scanning_twice_with_any_number_of_workers_gives_the_same(tmp_path):
+    photos(tmp_path, 9)
+    (tmp_path / "bad.png").write_bytes(b"")
+    one, many = scan(tmp_path, workers=1), scan(tmp_path, workers=5)
+    assert one == many
+    assert one.manifest.fingerprint == many.manifest.fingerprint
+
+
+def test_an_edit_with_the_same_size_and_time_changes_the_fingerprint(tmp_path):
+    photos(tmp_path, 1)
+    file = tmp_path / "photo 00.png"
+    pixels = Image.new("RGB", (8, 8), (1, 2, 3))
+    file.write_bytes(encoded(pixels, "BMP"))
+    before, status = scan(tmp_path).manifest.fingerprint, file.stat()
+    file.write_bytes(encoded(Image.new("RGB", (8, 8), (1, 2, 4)), "BMP"))
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert file.stat().st_size == status.st_size
+    assert scan(tmp_path).manifest.fingerprint != before
+
+
+def test_broken_files_become_findings_and_never_stop_the_rest(tmp_path):
+    photos(tmp_path, 2)
+    whole = encoded(scene(400, 300), "JPEG")
+    broken = {
+        "empty.png": b"",
+        "page.jpg": b"<html></html>",
+        "cut.jpg": whole[: len(whole) // 2],
+        "bomb.png": bomb(),
+        "moving.gif": encoded(scene(), "GIF"),
+        "phone.heic": b"\0\0\0\x18ftypheic" + bytes(40),
+        "drawing.svg": b"<svg/>",
+    }
+    for name, data in broken.items():
+        (tmp_path / name).write_bytes(data)
+    scanned = scan(tmp_path)
+    assert len(scanned.manifest.records) == 2
+    refused = [finding for finding in scanned.findings if finding.code == "image-unreadable"]
+    assert {finding.file for finding in refused} == set(broken)
+    assert all(finding.severity == "blocks" and finding.remedy for finding in refused)
+
+
+def test_nothing_is_left_out_without_being_listed(tmp_path):
+    photos(tmp_path, 1)
+    for name in ("clip.mp4", "notes.docx", "layers.xcf"):
+        (tmp_path / name).write_bytes(b"\1\2\3")
+    (finding,) = [one for one in scan(tmp_path).findings if one.code == "other-files"]
+    assert "3 other files" in finding.reason
+    assert "clip.mp4" in finding.reason
+
+
+def test_hidden_files_and_the_litter_of_systems_are_ignored(tmp_path):
+    photos(tmp_path, 1)
+    for name in (".hidden.png", "._photo 00.png", "Thumbs.db", "desktop.ini", "__MACOSX/x.png", ".cache/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"litter")
+    scanned = scan(tmp_path)
+    assert scanned.findings == ()
+    assert len(scanned.manifest.records) == 1
+
+
+def test_pictures_with_a_wrong_or_no_ending_are_read_by_content(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(encoded(scene(seed=1), "PNG"))
+    (tmp_path / "export").write_bytes(encoded(scene(seed=2), "JPEG"))
+    scanned = scan(tmp_path)
+    assert len(scanned.manifest.records) == 2
+    assert codes(scanned) == {("image-misnamed", "a.jpg"), ("image-misnamed", "export")}
+
+
+def test_copies_and_lookalikes_are_found_and_different_pictures_are_not(tmp_path):
+    photos(tmp_path, 12, size=(240, 160))
+    shutil.copy(tmp_path / "photo 03.png", tmp_path / "z copy.png")
+    scene(240, 160, seed=5).resize((180, 120)).save(tmp_path / "z small.jpg", quality=70)
+    assert codes(scan(tmp_path)) == {("image-duplicate", "z copy.png"), ("image-near-duplicate", "z small.jpg")}
+
+
+def test_flat_pictures_of_other_colours_are_not_lookalikes(tmp_path):
+    for name, colour in (("a", (250, 0, 0)), ("b", (0, 250, 0)), ("c", (0, 0, 250))):
+        Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
+    assert scan(tmp_path).findings == ()
+
+
+def test_tiny_pictures_are_named(tmp_path):
+    for width, height in ((1, 1), (1, 5000), (31, 200), (32, 32)):
+        scene(width, height, seed=width).save(tmp_path / f"{width}x{height}.png")
+    assert {file for code, file in codes(scan(tmp_path)) if code == "image-tiny"} == {
+        "1x1.png",
+        "1x5000.png",
+        "31x200.png",
+    }
+
+
+def test_names_that_collide_on_other_systems_are_named(tmp_path):
+    scene(seed=1).save(tmp_path / "A.png")
+    scene(seed=2).save(tmp_path / "a.png")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system is one of them")
+    assert codes(scan(tmp_path)) == {("name-collision", "a.png")}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_out_of_the_folder_are_refused_and_links_inside_are_read(tmp_path):
+    inside = photos(tmp_path / "set", 1)
+    scene(seed=7).save(tmp_path / "secret.png")
+    (inside / "out.png").symlink_to(tmp_path / "secret.png")
+    (inside / "up").symlink_to(tmp_path)
+    (inside / "loop").symlink_to(inside)
+    scanned = scan(inside)
+    assert {file for code, file in codes(scanned) if code == "link-refused"} == {"out.png", "up", "loop"}
+    assert len(scanned.manifest.records) == 1
+    (inside / "twin.png").symlink_to(inside / "photo 00.png")
+    (inside / "dangling.png").symlink_to(inside / "gone.png")
+    assert {("image-duplicate", "twin.png"), ("image-unreadable", "dangling.png")} <= codes(scan(inside))
+
+
+def test_what_the_loader_notes_becomes_a_finding(tmp_path):
+    scene(64, 64).save(tmp_path / "a.png", icc_profile=b"broken")
+    scene(64, 64, seed=2).convert("CMYK").save(tmp_path / "b.tif")
+    Image.new("RGBA", (64, 64), (1, 2, 3, 100)).save(tmp_path / "c.png")
+    Image.new("I;16", (64, 64), 999).save(tmp_path / "d.png")
+    assert codes(scan(tmp_path)) == {
+        ("image-icc-broken", "a.png"),
+        ("image-cmyk-without-profile", "b.tif"),
+        ("image-transparent", "c.png"),
+        ("image-sixteen-bit", "d.png"),
+    }
+
+
+def test_progress_counts_every_file_once(tmp_path):
+    photos(tmp_path, 5)
+    seen = []
+    scan(tmp_path, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(number, 5) for number in range(1, 6)]
+
+
+def test_an_error_of_the_listener_stops_the_scan(tmp_path):
+    photos(tmp_path, 5)
+    with pytest.raises(ZeroDivisionError):
+        scan(tmp_path, on_progress=lambda done, total: 1 / 0)
+
+
+def test_a_misspelt_folder_is_answered_with_the_right_one(tmp_path):
+    photos(tmp_path / "Brand Pictures" / "final", 1)
+    with pytest.raises(NoImages, match="does not exist") as refused:
+        scan(tmp_path / "brand picturs" / "final")
+    assert str(tmp_path / "Brand Pictures") in refused.value.hint
+    assert refused.value.exit_code == 2
+
+
+def test_a_file_in_place_of_a_folder_is_answered_with_its_folder(tmp_path):
+    photos(tmp_path, 1)
+    with pytest.raises(NoImages, match="is a file") as refused:
+        scan(tmp_path / "photo 00.png")
+    assert str(tmp_path) in refused.value.hint
+
+
+def test_an_empty_folder_is_answered_with_the_folder_beside_it(tmp_path):
+    photos(tmp_path / "pictures", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("x")
+    with pytest.raises(NoImages, match="1 file but no picture") as refused:
+        scan(tmp_path / "empty")
+    assert str(tmp_path / "pictures") in refused.value.hint
+
+
+def test_a_folder_with_an_archive_says_to_unpack_it(tmp_path):
+    (tmp_path / "set.zip").write_bytes(b"PK\3\4")
+    with pytest.raises(NoImages) as refused:
+        scan(tmp_path)
+    assert refused.value.hint == "unpack set.zip first"
+
+
+def test_pictures_at_any_depth_are_found_without_naming_rules(tmp_path):
+    photos(tmp_path / "10_brand style" / "deep", 1)
+    assert [record.file for record in scan(tmp_path).manifest.records] == ["10_brand style/deep/photo 00.png"]
