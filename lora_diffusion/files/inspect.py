@@ -1,6 +1,7 @@
 """What an adapter file is, and what is wrong with it; a damaged file is described, not refused."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def inspect_adapter(path: Path | str) -> Inspection:
         evidence=evidence,
         modules=_count(component_of(name) for name in names),
         ranks=tuple(sorted({each.rank for each in whole.values()})),
-        alphas=tuple(sorted({each.alpha for each in whole.values()})),
-        scales=tuple(sorted({each.scale for each in whole.values()})),
+        alphas=_finite(each.alpha for each in whole.values()),
+        scales=_finite(each.scale for each in whole.values()),
         targets=_count(_kind(name) for name in names),
         embeddings=tuple(sorted(parts.embeddings)),
         metadata=source.metadata,
@@ -92,7 +93,12 @@ def _unusable(pieces: Mapping[str, torch.Tensor]) -> bool:
     return bool(what := problem(pieces)) and "NaN" not in what
 
 
-def _count(names: Iterator[str]) -> dict[str, int]:
+def _finite(values: Iterable[float]) -> tuple[float, ...]:
+    """JSON has no NaN; one that is there is an anomaly of its own."""
+    return tuple(sorted({value for value in values if math.isfinite(value)}))
+
+
+def _count(names: Iterable[str]) -> dict[str, int]:
     result: dict[str, int] = {}
     for name in names:
         result[name] = result.get(name, 0) + 1

@@ -32,7 +32,7 @@ def cast(tensor: Tensor, dtype: torch.dtype | None, *, name: str) -> Tensor:
     result = tensor.to(dtype)
     if not torch.isfinite(result).all() and torch.isfinite(tensor).all():
         raise VerificationFailed(
-            f"{name} has values up to {float(tensor.abs().max()):.3g}, beyond the largest number of {dtype}",
+            f"{name} has values up to {float(tensor.float().abs().max()):.3g}, beyond the largest number of {dtype}",
             hint="use bf16 or fp32",
         )
     return result
@@ -51,7 +51,7 @@ def balanced(modules: Mapping[str, Weights], dtype: torch.dtype | None) -> dict[
 
 
 def _balance(weights: Weights) -> Weights:
-    up, down = (float(each.abs().max()) for each in (weights.up, weights.down))
+    up, down = (float(each.float().abs().max()) for each in (weights.up, weights.down))
     if not up or not down or (min(up, down) >= _SMALL and max(up, down) <= _LARGE):
         return weights
     by = 2.0 ** round((math.log2(down) - math.log2(up)) / 2)
