@@ -1,5 +1,7 @@
 """Adapters with everything that goes wrong in other programs: mixed ranks, mixed alphas, kernels, two components."""
 
+import atexit
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -17,6 +19,7 @@ FIXTURES = Path(__file__).parents[2].parent / "shared" / "fixtures"
 def pipeline_folder() -> Path:
     """A diffusers folder with three levels and one layer per block: not the size of Stable Diffusion 1."""
     folder = Path(tempfile.mkdtemp(prefix="tiny-pipeline-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tiny_pipeline().save_pretrained(folder)
     return folder
 
