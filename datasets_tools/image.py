@@ -186,7 +186,7 @@ def to_pixels(image: Image.Image) -> NDArray[np.float32]:
 @contextmanager
 def _opened(name: str, data: bytes, limits: Limits) -> Iterator[Image.Image]:
     with _explained(name, data), _HEADER, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of what is refused or noted here anyway
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of what is refused or noted here anyway
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     with image:
         _check_size(name, image.size, limits)
@@ -234,7 +234,7 @@ def _unreadable(name: str, data: bytes, error: Exception) -> UnreadableImage:
 def _verify_checksums(data: bytes) -> None:
     # decoding skips the checksums of the pixel chunks: a flipped bit would pass as wrong colours
     with _HEADER, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
             image.verify()
 
@@ -255,7 +255,7 @@ def _turn(image: Image.Image, notes: list[str]) -> int:
     if image.format == "TIFF":
         return 1
     with _HEADER, warnings.catch_warnings(record=True) as complaints:
-        warnings.simplefilter("always")
+        warnings.filterwarnings("always", module=r"PIL\.")
         try:
             Image.Exif().load(image.info.get("exif", b""))  # opening swallowed its complaints; here they are heard
             turn = image.getexif().get(ExifTag.Orientation, 1)  # looks into XMP as well

@@ -57,38 +57,50 @@ def bomb(width: int = 13_000, height: int = 13_000) -> bytes:
     return png_header(width, height) + png_chunk(b"IDAT", rows) + png_chunk(b"IEND", b"")
 
 
-def wide_gamut_profile() -> bytes:
-    """Return an RGB matrix profile with the primaries of Display P3 and a pure 2.2 curve, built by hand (ICC v2)."""
+def fixed(*values: float) -> bytes:
+    return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    def fixed(*values: float) -> bytes:
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
-    def xyz(*values: float) -> bytes:
-        return b"XYZ \0\0\0\0" + fixed(*values)
-
-    name = b"Wide test profile\0"
+def icc_profile(kind: bytes, space: bytes, connection: bytes, tags: dict[bytes, bytes]) -> bytes:
+    """Return an ICC v2 profile built by hand from its tags."""
+    name = b"Test profile\0"
+    white = b"XYZ \0\0\0\0" + fixed(0.9642, 1.0, 0.8249)
     tags = {
         b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78 + 12),
         b"cprt": b"text\0\0\0\0none\0\0\0\0",
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.5151, 0.2412, -0.0011),
-        b"gXYZ": xyz(0.2920, 0.6922, 0.0419),
-        b"bXYZ": xyz(0.1571, 0.0666, 0.7841),
-    }
-    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(2.2 * 256), 0)
-    tags |= {b"rTRC": curve, b"gTRC": curve, b"bTRC": curve}
+        b"wtpt": white,
+    } | tags
     table, body, place = b"", b"", 128 + 4 + 12 * len(tags)
     for tag, data in tags.items():
-        padded = data + bytes(-len(data) % 4)
         table += tag + struct.pack(">II", place + len(body), len(data))
-        body += padded
+        body += data + bytes(-len(data) % 4)
     header = bytearray(128)
     header[8:12] = b"\x02\x40\0\0"
-    header[12:24] = b"mntrRGB XYZ "
+    header[12:24] = kind + space + connection
     header[36:40] = b"acsp"
     header[68:80] = fixed(0.9642, 1.0, 0.8249)
     whole = bytes(header) + struct.pack(">I", len(tags)) + table + body
     return struct.pack(">I", len(whole)) + whole[4:]
+
+
+def wide_gamut_profile() -> bytes:
+    """Return an RGB matrix profile with the primaries of Display P3 and a pure 2.2 curve."""
+    primaries = ((0.5151, 0.2412, -0.0011), (0.2920, 0.6922, 0.0419), (0.1571, 0.0666, 0.7841))
+    curve = b"curv\0\0\0\0" + struct.pack(">IHH", 1, round(2.2 * 256), 0)
+    tags = {
+        letter + b"XYZ": b"XYZ \0\0\0\0" + fixed(*xyz)
+        for letter, xyz in zip((b"r", b"g", b"b"), primaries, strict=True)
+    }
+    return icc_profile(b"mntr", b"RGB ", b"XYZ ", tags | {letter + b"TRC": curve for letter in (b"r", b"g", b"b")})
+
+
+def cmyk_profile() -> bytes:
+    """Return a CMYK table profile in which every ink is the same grey: white paper, L* falls by 25 per full ink."""
+    inks = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    table = b"".join(bytes([round(255 - 63.75 * sum(ink)), 128, 128]) for ink in inks)
+    ramp = bytes(range(256))
+    head = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
+    return icc_profile(b"prtr", b"CMYK", b"Lab ", {b"A2B0": head + ramp * 4 + table + ramp * 3})
 
 
 def srgb_profile() -> bytes:

@@ -12,7 +12,18 @@ from datasets_tools import bucket_for, crop_for, load_image, read_size, render, 
 from datasets_tools.bucket import Bucket, BucketRule
 from datasets_tools.errors import UnreadableImage
 from datasets_tools.image import FORMATS, Limits, open_picture
-from tests.datasets_tools.corpus import RED, bomb, corners, encoded, png_chunk, png_header, scene, wide_gamut_profile
+from tests.datasets_tools.corpus import (
+    RED,
+    bomb,
+    cmyk_profile,
+    corners,
+    encoded,
+    png_chunk,
+    png_header,
+    scene,
+    srgb_profile,
+    wide_gamut_profile,
+)
 
 TURNED_BACK = {
     1: None,
@@ -153,6 +164,27 @@ def test_wide_gamut_colours_are_converted_to_srgb():
     assert red > 208  # the same numbers mean a stronger red in Display P3
     assert green < 99
     assert load_image(encoded(image, "PNG")).getpixel((4, 4)) == (200, 100, 60)
+
+
+def test_cmyk_is_converted_by_its_own_profile():
+    inks = Image.new("CMYK", (8, 8), (255, 0, 0, 0))  # cyan by guess, a light grey by this profile
+    for format in ("TIFF", "JPEG"):
+        picture = open_picture(encoded(inks, format, icc_profile=cmyk_profile()))
+        assert picture.notes == ()
+        assert np.abs(np.asarray(picture.image.getpixel((4, 4)), int) - 185).max() <= 8
+    assert load_image(encoded(inks, "TIFF")).getpixel((4, 4)) == (0, 255, 255)
+
+
+def test_pictures_that_are_srgb_already_keep_every_bit():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    tagged = load_image(encoded(noise, "PNG", icc_profile=srgb_profile()))
+    np.testing.assert_array_equal(np.asarray(tagged), np.asarray(noise))
+
+
+def test_a_photo_with_a_second_picture_inside_is_a_photo_not_an_animation():
+    data = encoded(scene(seed=1), "MPO", save_all=True, append_images=[scene(seed=2)])
+    picture = open_picture(data)
+    assert (picture.format, picture.notes, picture.size) == ("JPEG", (), (96, 64))
 
 
 def test_greys_with_the_rgb_profile_of_their_document_are_read():
