@@ -4,6 +4,7 @@ Rounding can lose half of a subtle style in bf16 (measured: 48 % of the weights 
 base), so the share that is lost is part of the result. Tensors are streamed: memory holds one of them at a time.
 """
 
+import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -150,7 +151,13 @@ def _write_single_file(job: _Job, out: Path, lender: Checkpoint | None) -> None:
     ]
     shapes = {each.name: each.shape for each in plan}
     with replacing(out) as temporary:
-        write_safe(temporary, plan, lambda name: job.tensor(keys[name]).reshape(shapes[name]), _metadata(job, lender))
+        write_safe(
+            temporary,
+            plan,
+            lambda name: job.tensor(keys[name]).reshape(shapes[name]),
+            _metadata(job, lender),
+            hashes=(HASH_KEY,),
+        )
         _require_intact(temporary, keys)
 
 
@@ -255,7 +262,7 @@ def _write_component(job: _Job, component: str, path: Path) -> None:
         for name, key in stored.items()
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_safe(path, plan, lambda name: job.tensor(stored[name]), {"format": "pt"})
+    write_safe(path, plan, lambda name: job.tensor(stored[name]), {"format": "pt"}, hashes=(HASH_KEY,))
     _require_intact(path, stored)
 
 
@@ -276,8 +283,6 @@ def _require_intact(path: Path, names: Mapping[str, Any]) -> None:
 def _sha256(out: Path) -> str:
     if out.is_file():
         return sha256_file(out)
-    import hashlib
-
     result = hashlib.sha256()
     for file in sorted(each for each in out.rglob("*") if each.is_file()):
         result.update(f"{file.relative_to(out).as_posix()}\0{sha256_file(file)}\0".encode())

@@ -31,7 +31,7 @@ __all__ = ["SUFFIX", "Adapter", "from_source", "read_adapter", "write_adapter"]
 SUFFIX = ".safetensors"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # tensors do not compare to one truth; `fingerprint` does
 class Adapter:
     """Small trained tensors for a family of base models.
 

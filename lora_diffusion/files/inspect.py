@@ -131,16 +131,12 @@ def _anomalies(source: Source, parts: Parts, whole: Mapping[str, Weights], famil
 
 
 def _wrong_hashes(source: Source) -> list[str]:
-    result = []
-    for file in source.files.values():
-        stated = {key: file.metadata[key] for key in (HASH_KEY, PAYLOAD_KEY) if key in file.metadata}
-        actual = file.hashes() if stated else {}
-        result += [
-            f"{file.path.name}: {key} does not match: the tensors were damaged or changed after writing"
-            for key, value in stated.items()
-            if actual[key] != value.removeprefix("0x")
-        ]
-    return result
+    return [
+        f"{file.path.name}: {key} does not match: the tensors were damaged or changed after writing"
+        for file in source.files.values()
+        for key in (HASH_KEY, PAYLOAD_KEY)
+        if key in file.metadata and file.hash_of(key) != file.metadata[key].removeprefix("0x")
+    ]
 
 
 def _silent(whole: Mapping[str, Weights]) -> Iterator[str]:

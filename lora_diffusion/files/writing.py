@@ -44,26 +44,33 @@ def plan_of(tensors: Mapping[str, Tensor]) -> list[Planned]:
 
 
 def write_safe(
-    path: Path, plan: Collection[Planned], tensor_of: Callable[[str], Tensor], metadata: Mapping[str, str]
+    path: Path,
+    plan: Collection[Planned],
+    tensor_of: Callable[[str], Tensor],
+    metadata: Mapping[str, str],
+    *,
+    hashes: Collection[str] = (HASH_KEY, PAYLOAD_KEY),
 ) -> dict[str, str]:
     """Write a file whose header is known before its tensors, asking for one tensor at a time; return its hashes.
 
-    Both hashes end up in the metadata. The file is complete but not flushed to the disk: `path` is a temporary one of
-    `datasets_tools.storage`. Raises ValueError where `tensor_of` gives another dtype or shape than planned.
+    They end up in the metadata; a checkpoint leaves out PAYLOAD_KEY, which nobody looks for there.
+    The file is complete but not flushed to the disk: `path` is a temporary one of `datasets_tools.storage`. Raises
+    ValueError where `tensor_of` gives another dtype or shape than planned.
     """
     plan = sorted(plan, key=lambda each: (-_ORDER.index(_NAMES[each.dtype]), each.name))
-    header = _header(plan, {**metadata, HASH_KEY: _ZEROS, PAYLOAD_KEY: _ZEROS})
-    whole, payload = start_of_hash(plan, metadata), hashlib.sha256()
+    header = _header(plan, {**metadata, **dict.fromkeys(hashes, _ZEROS)})
+    known = {HASH_KEY: start_of_hash(plan, metadata), PAYLOAD_KEY: hashlib.sha256()}
+    running = {key: known[key] for key in hashes}
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for each in plan:
             data = _bytes(tensor_of(each.name), each)
             file.write(data)
-            whole.update(data)
-            payload.update(data)
-        hashes = {HASH_KEY: whole.hexdigest(), PAYLOAD_KEY: payload.hexdigest()}
-        _fill(file, header, hashes)
-    return hashes
+            for each_hash in running.values():
+                each_hash.update(data)
+        result = {key: each_hash.hexdigest() for key, each_hash in running.items()}
+        _fill(file, header, result)
+    return result
 
 
 def _header(plan: list[Planned], metadata: Mapping[str, str]) -> bytes:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.errors import UsageError
 from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, namings, path_of, underscored
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import Collector, number, one_alpha
@@ -91,5 +92,7 @@ def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Ten
 def _key(module: str, family: str) -> str:
     names = naming(family)
     component = component_of(module)
+    if component not in names.prefixes:
+        raise UsageError(f"family {family} has no kohya prefix for {component}", hint="write the diffusers dialect")
     spell = names.to_kohya if component == "denoiser" else underscored
     return f"{names.prefixes[component]}_{spell(path_of(module))}"
