@@ -305,7 +305,8 @@ def _take_row(search: _Search, file: str, where: str, row: Mapping[str, Any]) ->
     if image is None:
         search.findings.append(_orphan(file, f"{where} names {name}, which is not among the pictures"))
         return
-    rights = {key: str(row[key]) for key in Rights.__dataclass_fields__ if row.get(key)}
+    stated = {"licence": row.get("license"), **row}
+    rights = {key: str(stated[key]) for key in Rights.__dataclass_fields__ if stated.get(key)}
     if rights:
         search.rights[image] = Rights(**rights)
     if texts:

@@ -1,7 +1,7 @@
 """Find everything in a folder that would make a training fail or suffer, before the first step."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -14,7 +14,7 @@ from datasets_tools.finding import Finding, Severity
 from datasets_tools.manifest import Record, Rights
 from datasets_tools.scan import Progress, Scan, scan
 
-__all__ = ["TITLES", "Finding", "Report", "RightsPolicy", "Sight", "check_folder"]
+__all__ = ["TITLES", "Finding", "Report", "RightsPolicy", "Sight", "check_folder", "title_of"]
 
 RightsPolicy = Literal["optional", "require"]
 
@@ -62,6 +62,15 @@ TITLES = {
 }
 
 
+def title_of(code: str) -> str:
+    """Return the heading for findings of a code; codes of other packages read as their own words."""
+    return TITLES.get(code, code.replace("-", " ").capitalize())
+
+
+def _lower(title: str) -> str:
+    return title if title[:2].isupper() else title[:1].lower() + title[1:]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sight:
     """One picture as training will see it."""
@@ -90,6 +99,10 @@ class Report:
     def blocked(self) -> bool:
         """Say whether a finding forbids training."""
         return any(finding.severity == "blocks" for finding in self.findings)
+
+    def with_findings(self, more: Iterable[Finding]) -> "Report":
+        """Return the report with further findings (of a plan, a base model), ranked and scored like its own."""
+        return _report(self.folder, [*self.findings, *more], self.sights)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON values, as `check --json` prints it."""
@@ -152,8 +165,8 @@ def _sight(record: Record, rule: BucketRule) -> Sight:
 
 def _report(folder: Path, findings: Sequence[Finding], sights: tuple[Sight, ...]) -> Report:
     order: list[Severity] = ["blocks", "warns", "notes"]
-    codes = list(TITLES)
-    ranked = sorted(findings, key=lambda one: (order.index(one.severity), codes.index(one.code)))
+    codes = {code: place for place, code in enumerate(TITLES)}  # a code from elsewhere comes first of its severity
+    ranked = sorted(findings, key=lambda one: (order.index(one.severity), codes.get(one.code, -1), one.code))
     score, reasons = _score(ranked, len(sights))
     return Report(
         folder=folder,
@@ -183,7 +196,7 @@ def _score(findings: Sequence[Finding], images: int) -> tuple[int, tuple[str, ..
     if any(finding.severity == "blocks" for finding in findings):
         score = 0 if images == 0 else min(score, _BLOCKED)
     costly = sorted((item for item in lost.items() if item[1]), key=lambda item: -item[1])
-    return score, tuple(f"-{points:.0f}: {TITLES[code].lower()}" for code, points in costly)
+    return score, tuple(f"-{points:.0f}: {_lower(title_of(code))}" for code, points in costly)
 
 
 def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:

@@ -185,12 +185,17 @@ def to_pixels(image: Image.Image) -> NDArray[np.float32]:
 
 @contextmanager
 def _opened(name: str, data: bytes, limits: Limits) -> Iterator[Image.Image]:
-    with _explained(name, data), _HEADER, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of what is refused or noted here anyway
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    with _explained(name, data):
+        image = _header(data, FORMATS)
     with image:
         _check_size(name, image.size, limits)
         yield image
+
+
+def _header(data: bytes, formats: tuple[str, ...]) -> Image.Image:
+    with _HEADER, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # it warns of what is refused or noted here anyway
+        return Image.open(io.BytesIO(data), formats=formats)
 
 
 def _check_size(name: str, size: tuple[int, int], limits: Limits) -> None:
@@ -233,10 +238,8 @@ def _unreadable(name: str, data: bytes, error: Exception) -> UnreadableImage:
 
 def _verify_checksums(data: bytes) -> None:
     # decoding skips the checksums of the pixel chunks: a flipped bit would pass as wrong colours
-    with _HEADER, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            image.verify()
+    with _header(data, ("PNG",)) as image:
+        image.verify()
 
 
 def _late_exif(data: bytes) -> bytes:

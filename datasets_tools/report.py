@@ -2,13 +2,14 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
-from datasets_tools.check import TITLES, Report, Sight
+from datasets_tools.check import Report, Sight, title_of
 from datasets_tools.finding import Finding
 from datasets_tools.storage import write_text
 
@@ -48,7 +49,7 @@ def write_report(report: Report, path: Path) -> None:
         report=report,
         name=report.folder.resolve().name,
         sections=_sections(report.findings),
-        cards=list(_cards(report)),
+        cards=_cards(report),
         most=max((count for _, _, count in report.buckets), default=1),
     )
     write_text(path, html)
@@ -59,30 +60,34 @@ def _sections(findings: Sequence[Finding]) -> list[tuple[str, str, list[_Group]]
     sections = []
     for severity, some in groupby(findings, key=lambda one: one.severity):
         groups = [
-            _Group(severity=severity, title=TITLES[code], findings=tuple(same))
+            _Group(severity=severity, title=title_of(code), findings=tuple(same))
             for code, same in groupby(some, key=lambda one: one.code)
         ]
         sections.append((severity, _HEADINGS[severity], groups))
     return sections
 
 
-def _cards(report: Report) -> Iterator[_Card]:
+def _cards(report: Report) -> list[_Card]:
     marks: dict[str, list[str]] = {}
     for finding in report.findings:
         if finding.severity != "notes":
-            marks.setdefault(finding.file, []).append(TITLES[finding.code])
-    for sight in report.sights:
-        yield _card(report.folder, sight, tuple(dict.fromkeys(marks.get(sight.record.file, ()))))
+            marks.setdefault(finding.file, []).append(title_of(finding.code))
+    with ThreadPoolExecutor(thread_name_prefix="report") as pool:  # decoding releases the interpreter lock
+        sources = pool.map(lambda sight: _thumbnail(report.folder / sight.record.file), report.sights)
+        return [
+            _card(sight, source, tuple(dict.fromkeys(marks.get(sight.record.file, ()))))
+            for sight, source in zip(report.sights, sources, strict=True)
+        ]
 
 
-def _card(folder: Path, sight: Sight, marks: tuple[str, ...]) -> _Card:
+def _card(sight: Sight, source: str, marks: tuple[str, ...]) -> _Card:
     record, crop = sight.record, sight.crop
     width, height = crop.resized
     left, top, right, bottom = crop.box
     return _Card(
         file=record.file,
         caption=record.caption,
-        source=_thumbnail(folder / record.file),
+        source=source,
         ratio=f"{record.width} / {record.height}",
         frame=f"left:{left / width:.2%};top:{top / height:.2%};"
         f"width:{(right - left) / width:.2%};height:{(bottom - top) / height:.2%}",

@@ -184,27 +184,40 @@ def _remove(leftover: Path) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one sentence with the remedy."""
+    """Turn the operating system's refusals into one sentence with the remedy; other errors pass as they are."""
     try:
         yield
     except DatasetError:
         raise
     except Exception as error:
-        if _is_full(error):
-            raise _out_of_space(path) from error
-        if isinstance(error, OSError) and error.errno in _REFUSED:
-            raise DatasetError(
-                f"{path} cannot be written: {error.strerror or error}",
-                hint=f"allow writing to {path.parent}, or choose a folder that is yours",
-            ) from error
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-            raise DatasetError(f"the name of {path} is too long for this disk", hint="use a shorter name") from error
-        if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
-            raise DatasetError(
-                f"{path} cannot be written: {error.strerror or error} ({error.filename})",
-                hint="a file stands where a folder is needed, or the reverse: choose another path",
-            ) from error
-        raise
+        explanation = _explanation(path, error)
+        if explanation is None:
+            raise
+        raise explanation from error
+
+
+def _explanation(path: Path, error: Exception) -> DatasetError | None:
+    if _is_full(error):
+        return _out_of_space(path)
+    if not isinstance(error, OSError) or not _concerns(path, error):
+        return None
+    said = f"{path} cannot be written: {error.strerror or error}"
+    if error.errno in _REFUSED:
+        return DatasetError(said, hint=f"allow writing to {path.parent}, or choose a folder that is yours")
+    if error.errno == errno.ENAMETOOLONG:
+        return DatasetError(said, hint="use a shorter name")
+    if isinstance(error, (NotADirectoryError, FileExistsError, IsADirectoryError)):
+        hint = "a file stands where a folder is needed, or the reverse: choose another path"
+        return DatasetError(said, hint=hint)
+    return None
+
+
+def _concerns(path: Path, error: OSError) -> bool:
+    """Say whether the error is about the place written to; the body of `replacing` may fail at reading elsewhere."""
+    if error.filename is None:
+        return True
+    place = Path(os.fsdecode(error.filename))
+    return path.is_relative_to(place) or place.is_relative_to(path.parent)
 
 
 def _is_full(error: Exception) -> bool:

@@ -155,8 +155,9 @@ def test_metadata_in_every_common_form_is_read(tmp_path):
     }
 
 
-def test_rights_stated_in_the_metadata_are_kept(tmp_path):
-    row = {"file_name": "a.png", "owner": "Ada", "licence": "CC0", "expires": "2030-01-01"}
+@pytest.mark.parametrize("spelling", ["licence", "license"])
+def test_rights_stated_in_the_metadata_are_kept(tmp_path, spelling):
+    row = {"file_name": "a.png", "owner": "Ada", spelling: "CC0", "expires": "2030-01-01"}
     write(tmp_path, metadata_dot_jsonl=json.dumps(row))
     rights = found(tmp_path, ["a.png"]).rights["a.png"]
     assert (rights.owner, rights.licence, rights.expires, rights.consent) == ("Ada", "CC0", "2030-01-01", "")

@@ -8,6 +8,7 @@ from datasets_tools.bucket import BucketRule
 from datasets_tools.check import TITLES
 from datasets_tools.common_words import is_common
 from datasets_tools.errors import NoImages
+from datasets_tools.finding import Finding
 from tests.datasets_tools.corpus import encoded, photos, scene
 
 RULE = BucketRule(resolution=64, step=8)
@@ -122,6 +123,17 @@ def test_made_up_words_are_not_everyday_words():
     assert not is_common("brndx")
     assert not is_common("acme style")
     assert not is_common("")
+
+
+def test_findings_from_elsewhere_are_ranked_scored_and_titled_like_its_own(tmp_path):
+    report = check(photos(tmp_path, 9, captions=False))
+    base = Finding(code="base-missing", severity="blocks", file="", reason="no base", remedy="name one")
+    more = report.with_findings([base])
+    assert [finding.code for finding in more.findings] == ["base-missing", "captions-none"]
+    assert more.score < report.score
+    assert more.blocked
+    assert more.reasons[0].endswith(": base missing")
+    assert (more.images, more.buckets) == (report.images, report.buckets)
 
 
 def test_few_pictures_are_said(tmp_path):

@@ -3,6 +3,7 @@ from html.parser import HTMLParser
 
 from datasets_tools import check_folder, write_report
 from datasets_tools.bucket import BucketRule
+from datasets_tools.finding import Finding
 from tests.datasets_tools.corpus import photos, scene
 
 RULE = BucketRule(resolution=64, step=8)
@@ -65,6 +66,15 @@ def test_findings_are_grouped_by_severity_with_the_remedy(tmp_path):
     assert "Pictures that cannot be read" in text
     assert "put the real picture in its place" in text
     assert "Not ready" in text
+
+
+def test_findings_of_a_plan_are_shown_too(tmp_path):
+    report = check_folder(photos(tmp_path / "set", 9), rule=RULE, trigger="brndx")
+    finding = Finding(code="rate-odd", severity="warns", file="", reason="1 is much", remedy="lower it")
+    write_report(report.with_findings([finding]), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Rate odd" in text
+    assert "lower it" in text
 
 
 def test_an_empty_folder_has_a_page_too(tmp_path):
