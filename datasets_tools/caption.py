@@ -100,11 +100,7 @@ def decode_text(data: bytes, file: Path | str) -> str:
 
     Raises UnreadableCaption with the file and the byte offset.
     """
-    if len(data) > _MAX_BYTES and Path(file).suffix.lower() in SIDECARS:
-        raise UnreadableCaption(
-            f"{file} is {human_bytes(len(data))} large; a caption has at most {human_bytes(_MAX_BYTES)}",
-            hint="check that it is the caption of this picture",
-        )
+    _refuse_large(len(data), file)
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return _decoded(data[len(mark) :], encoding, file, len(mark))
@@ -144,6 +140,14 @@ def with_trigger(caption: str, trigger: str) -> str:
     return f"{trigger}, {caption}" if caption else trigger
 
 
+def _refuse_large(size: int, file: Path | str) -> None:
+    if size > _MAX_BYTES and Path(file).suffix.lower() in SIDECARS:
+        raise UnreadableCaption(
+            f"{file} is {human_bytes(size)} large; a caption has at most {human_bytes(_MAX_BYTES)}",
+            hint="check that it is the caption of this picture",
+        )
+
+
 def _without_gaps(text: str) -> str:
     """Close the gap that an empty trigger leaves: "[trigger], a cat" becomes "a cat"."""
     parts = [" ".join(part.split()) for part in text.split(",")]
@@ -151,7 +155,7 @@ def _without_gaps(text: str) -> str:
 
 
 def _printable(line: str) -> str:
-    return "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in line.replace("\ufeff", ""))
+    return "".join(" " if unicodedata.category(sign) in {"Cc", "Cs"} else sign for sign in line.replace("\ufeff", ""))
 
 
 def _decoded(data: bytes, encoding: str, file: Path | str, skipped: int) -> str:
@@ -216,8 +220,10 @@ def _take_sidecars(search: _Search, sidecars: Sequence[str]) -> None:
 
 
 def _read(search: _Search, file: str) -> str | None:
+    path = search.folder / file
     try:
-        return decode_text((search.folder / file).read_bytes(), file)
+        _refuse_large(path.stat().st_size, file)
+        return decode_text(path.read_bytes(), file)
     except DatasetError as error:
         search.findings.append(_blocked("caption-unreadable", file, str(error), error.hint))
     except OSError as error:
@@ -271,7 +277,7 @@ def _jsonl_rows(text: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]
             where = f"{file}, line {number}"
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InvalidManifest(f"{where} is not JSON: {error}", hint="one object per line") from error
             if not isinstance(row, dict):
                 raise InvalidManifest(f"{where} is not an object", hint=_ROW_HINT)
@@ -299,14 +305,16 @@ def _take_row(search: _Search, file: str, where: str, row: Mapping[str, Any]) ->
     texts = [row[key] for key in _CAPTION_KEYS if row.get(key) is not None]
     if not all(isinstance(text, str) for text in texts):
         raise InvalidManifest(f"{where}: the caption is not text", hint=_ROW_HINT)
+    if any(len(text) > _MAX_BYTES for text in texts):
+        raise InvalidManifest(f"{where}: the caption is longer than {_MAX_BYTES} characters", hint=_ROW_HINT)
     relative = name.replace("\\", "/")
     inside = str(PurePosixPath(file).parent / relative)
     image = None if leaves(relative) else search.images.get(_comparable(inside))
     if image is None:
-        search.findings.append(_orphan(file, f"{where} names {name}, which is not among the pictures"))
+        search.findings.append(_orphan(file, f"{where} names {name!r}, which is not among the pictures"))
         return
     stated = {"licence": row.get("license"), **row}
-    rights = {key: str(stated[key]) for key in Rights.__dataclass_fields__ if stated.get(key)}
+    rights = {key: tidy(str(stated[key])) for key in Rights.__dataclass_fields__ if stated.get(key)}
     if rights:
         search.rights[image] = Rights(**rights)
     if texts:

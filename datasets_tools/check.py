@@ -29,6 +29,7 @@ TITLES = {
     "no-images": "No picture to train on",
     "image-unreadable": "Pictures that cannot be read",
     "folder-unreadable": "Folders that cannot be opened",
+    "name-undecodable": "Names that are not text",
     "metadata-invalid": "Metadata that cannot be read",
     "caption-unreadable": "Captions that cannot be read",
     "rights-missing": "Pictures without stated rights",

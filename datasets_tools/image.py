@@ -6,6 +6,7 @@ decompression bombs (Pillow itself only refuses above 179 million pixels).
 """
 
 import io
+import stat
 import struct
 import threading
 import warnings
@@ -22,7 +23,7 @@ from PIL.Image import Resampling, Transpose
 
 from datasets_tools.bucket import Crop
 from datasets_tools.errors import UnreadableImage
-from datasets_tools.sniff import kind_of
+from datasets_tools.sniff import NOT_A_PICTURE, kind_of
 from datasets_tools.storage import human_bytes
 
 __all__ = [
@@ -153,10 +154,12 @@ def read_bytes(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> bytes:
     """Return the bytes of an image file. Raises UnreadableImage when it is missing, closed or beyond the limit."""
     path = Path(path)
     try:
-        size = path.stat().st_size
-        if size > limits.max_bytes:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe would wait for ever
+            raise UnreadableImage(f"{path} cannot be read: it is not a file", hint=NOT_A_PICTURE)
+        if status.st_size > limits.max_bytes:
             raise UnreadableImage(
-                f"{path} is {human_bytes(size)} large, above the limit of {human_bytes(limits.max_bytes)}",
+                f"{path} is {human_bytes(status.st_size)} large, above the limit of {human_bytes(limits.max_bytes)}",
                 hint="export it as JPEG or PNG at the size you train at",
             )
         return path.read_bytes()

@@ -107,7 +107,7 @@ def _record(line: str, where: str) -> Record:
         _check(record, where)
     except DatasetError:
         raise
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"{where}: not JSON ({error})", hint=_AGAIN) from error
     except TypeError as error:
         allowed = ", ".join(field.name for field in fields(Record))

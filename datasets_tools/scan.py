@@ -163,10 +163,22 @@ def _files(root: Path, findings: list[Finding]) -> Iterator[str]:
             file = path.relative_to(root).as_posix()
             if _ignored(name) or (path.is_dir() and not path.is_symlink()):
                 continue
+            if not _is_text(file):
+                findings.append(_misspelt(file))
+                continue
             if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
                 findings.append(_link(file))
             elif path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
                 yield file
+
+
+def _is_text(file: str) -> bool:
+    """Say whether a name is valid text: old archives leave names in other encodings, which no manifest can hold."""
+    try:
+        file.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ignored(name: str) -> bool:
@@ -360,6 +372,11 @@ def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
 def _link(file: str) -> Finding:
     reason = "it is a link that leads to a folder or out of this one, so it is not followed"
     return _finding("link-refused", "warns", file, reason, "copy the pictures into the folder")
+
+
+def _misspelt(file: str) -> Finding:
+    shown = file.encode("utf-8", "replace").decode("utf-8")
+    return _finding("name-undecodable", "blocks", shown, "its name is not valid UTF-8", "rename it")
 
 
 def _closed(root: Path, error: OSError) -> Finding:

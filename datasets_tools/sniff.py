@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-__all__ = ["PICTURE_SUFFIXES", "Kind", "kind_of"]
+__all__ = ["NOT_A_PICTURE", "PICTURE_SUFFIXES", "Kind", "kind_of"]
 
 # Names that promise a picture. The loader goes by content; this only decides whose failure the user must hear of.
 _READABLE = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".avif")
@@ -11,7 +11,7 @@ _CAMERA = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf")
 PICTURE_SUFFIXES = frozenset(_READABLE + _OTHERS + _CAMERA)
 
 _SAVE_AS = "open it in the program it comes from and export it as PNG or JPEG"
-_NOT_A_PICTURE = "remove it from the folder, or put the real picture in its place"
+NOT_A_PICTURE = "remove it from the folder, or put the real picture in its place"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,7 @@ class Kind:
 
     name: str
     format: str = ""
-    remedy: str = _NOT_A_PICTURE
+    remedy: str = NOT_A_PICTURE
 
 
 _DAMAGED = "the file is damaged: copy or export it again from the original"

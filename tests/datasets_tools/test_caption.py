@@ -170,6 +170,8 @@ def test_rights_stated_in_the_metadata_are_kept(tmp_path, spelling):
         ("[1, 2]", "line 1 is not an object"),
         ('{"text": "x"}', "line 1 has no file_name"),
         ('{"file_name": "a.png", "text": 5}', "the caption is not text"),
+        ("[" * 100_000, "line 1 is not JSON"),
+        (json.dumps({"file_name": "a.png", "text": "x" * 70_000}), "longer than 65536 characters"),
     ],
 )
 def test_damaged_metadata_is_named_by_line(tmp_path, content, says):
@@ -185,6 +187,19 @@ def test_metadata_about_other_files_is_reported(tmp_path, name):
     captions = found(tmp_path, ["a.png"])
     assert texts(captions) == {}
     assert codes(captions) == [("caption-orphan", "metadata.jsonl")]
+
+
+def test_half_characters_in_json_become_spaces_that_can_be_written(tmp_path):
+    write(tmp_path, metadata_dot_jsonl='{"file_name": "a.png", "text": "a\\ud800b"}')
+    assert texts(found(tmp_path, ["a.png"])) == {"a.png": "a b"}
+
+
+def test_findings_and_rights_can_always_be_written_as_text(tmp_path):
+    rows = ['{"file_name": "\\ud800.png"}', '{"file_name": "a.png", "owner": "\\ud800Ada"}']
+    write(tmp_path, metadata_dot_jsonl="\n".join(rows))
+    captions = found(tmp_path, ["a.png"])
+    assert captions.rights["a.png"].owner == "Ada"
+    captions.findings[0].reason.encode()
 
 
 def test_captions_without_a_picture_are_reported_but_a_readme_is_not(tmp_path):

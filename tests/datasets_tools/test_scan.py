@@ -1,10 +1,13 @@
+import json
 import os
 import shutil
+import sys
 
 import pytest
 from PIL import Image
 
 from datasets_tools.errors import NoImages
+from datasets_tools.manifest import read_manifest
 from datasets_tools.scan import scan
 from tests.datasets_tools.corpus import bomb, encoded, photos, scene
 
@@ -197,3 +200,35 @@ def test_a_folder_with_an_archive_says_to_unpack_it(tmp_path):
 def test_pictures_at_any_depth_are_found_without_naming_rules(tmp_path):
     photos(tmp_path / "10_brand style" / "deep", 1)
     assert [record.file for record in scan(tmp_path).manifest.records] == ["10_brand style/deep/photo 00.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
+def test_names_in_another_encoding_are_listed_and_the_rest_can_be_written(tmp_path):
+    photos(tmp_path, 1)
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        file.write(encoded(scene(seed=5), "PNG"))
+    scanned = scan(tmp_path)
+    assert codes(scanned) == {("name-undecodable", "caf?.png")}
+    scanned.manifest.write(tmp_path / "manifest.jsonl")
+    json.dumps([finding.file for finding in scanned.findings], ensure_ascii=False).encode()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_a_pipe_with_the_name_of_a_picture_is_refused_not_waited_for(tmp_path):
+    photos(tmp_path, 1)
+    os.mkfifo(tmp_path / "pipe.png")
+    (finding,) = scan(tmp_path).findings
+    assert (finding.code, finding.file) == ("image-unreadable", "pipe.png")
+
+
+@pytest.mark.parametrize(
+    "name", ["a\nb.png", "a\u202eb.png", "🎨.png", "x" * 200 + ".png", " a .png", "%s{}.png", "-rf.png"]
+)
+def test_strange_names_are_kept_exactly(tmp_path, name):
+    try:
+        scene().save(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system refuses the name")
+    scan(tmp_path).manifest.write(tmp_path / "manifest.jsonl")
+    (record,) = read_manifest(tmp_path / "manifest.jsonl").records
+    assert record.file == name
