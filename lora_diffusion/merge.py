@@ -55,7 +55,8 @@ def merge(
     `base` is a local diffusers folder or single file. `out` with the suffix .safetensors becomes a single file in the
     original layout, which an existing file makes way for; anything else a new diffusers folder. `precision` is "fp16",
     "bf16", "fp32", or None to keep each tensor's own; then tensors that no adapter touches stay bit-equal. `configs` is
-    a diffusers folder that lends configs and tokenizer where a single file without them becomes a folder.
+    a diffusers folder that lends configs and tokenizer where a single file without them becomes a folder; keys of such
+    a file that belong to no component (an EMA copy) stay behind then.
 
     Raises WrongFamily or TargetError for the first target that does not fit, UsageError, BaseNotFound; nothing is
     written then, nor when reading back finds a difference (VerificationFailed).

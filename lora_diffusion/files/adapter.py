@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +131,7 @@ def write_adapter(
     """
     path, precision = Path(path), None if dtype is None else precision_of(dtype)
     _require_writable(adapter, path, dialect)
+    adapter = replace(adapter, modules={name: _at_rest(weights) for name, weights in adapter.modules.items()})
     tensors, structure = dialect_of(dialect).write(balanced(adapter.modules, precision), family=adapter.family)
     tensors = cast_all(tensors, precision)
     known = {**adapter.metadata, **(metadata or {})}
@@ -141,6 +142,11 @@ def write_adapter(
     if adapter.embeddings:
         _write_embeddings(adapter, path)
     return report
+
+
+def _at_rest(weights: Weights) -> Weights:
+    """Training hands over parameters on its device."""
+    return replace(weights, down=weights.down.detach().cpu(), up=weights.up.detach().cpu())
 
 
 def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:

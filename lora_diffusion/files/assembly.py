@@ -31,7 +31,12 @@ def problem(pieces: Pieces) -> str:
         if role not in pieces:
             return f"has no {role} tensor"
     down, up, alpha = pieces["down"], pieces["up"], pieces.get("alpha")
-    if down.ndim not in (2, 4) or up.ndim not in (2, 4) or down.shape[0] != up.shape[1] or 0 in down.shape:
+    if (
+        down.ndim not in (2, 4)
+        or up.ndim not in (2, 4)
+        or down.shape[0] != up.shape[1]
+        or 0 in (*down.shape, *up.shape)
+    ):
         return f"has factors that do not multiply: up {tuple(up.shape)}, down {tuple(down.shape)}"
     if up.shape[2:].numel() != 1:
         return f"has an up factor with a kernel: {tuple(up.shape)}"

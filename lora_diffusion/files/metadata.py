@@ -50,11 +50,10 @@ def describe(modules: Mapping[str, Weights], *, name: str, family: str, metadata
     """Return `metadata` completed with what the tensors themselves say; facts replace older statements."""
     alphas = {weights.alpha for weights in modules.values()}
     ranks = Counter(weights.rank for weights in modules.values())
-    prediction = metadata.get("modelspec.prediction_type", "epsilon")
+    prediction = metadata.get("modelspec.prediction_type", "")
     wanted = {
         "modelspec.title": name,
         "modelspec.implementation": "diffusers",
-        "modelspec.prediction_type": prediction,
         "ss_output_name": name,
         "ss_base_model_version": _KOHYA_BASES.get(family, family) + ("_v" if prediction.startswith("v") else ""),
     }

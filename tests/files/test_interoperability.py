@@ -125,6 +125,21 @@ def test_a_folder_of_two_components_has_one_folder_for_each_and_reads_back(tmp_p
     assert config["peft_type"] == "LORA"
 
 
+@pytest.mark.parametrize("flattened", [True, False], ids=["CLIPTextModel", "CLIPTextModelWithProjection"])
+def test_peft_reads_a_text_encoder_with_and_without_the_level_text_model(flattened, tmp_path):
+    from peft import PeftModel
+    from transformers import CLIPTextModelWithProjection
+
+    pipeline = tiny_pipeline()
+    adapter = sample_adapter(pipeline)
+    write_adapter(adapter, tmp_path / "folder", dialect="peft")
+    encoder = pipeline.text_encoder if flattened else CLIPTextModelWithProjection(pipeline.text_encoder.config)
+    mapping = {"text_model.": ""} if flattened else None
+    loaded = PeftModel.from_pretrained(encoder, tmp_path / "folder" / "text_encoder", key_mapping=mapping)
+    found = _deltas(loaded.base_model.model, "text_encoder.text_model" if flattened else "text_encoder")
+    _same(found, {name: each for name, each in adapter.modules.items() if name.startswith("text_encoder.")})
+
+
 def test_peft_writes_a_folder_that_we_read(tmp_path):
     from peft import LoraConfig, get_peft_model
 

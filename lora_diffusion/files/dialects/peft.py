@@ -2,6 +2,9 @@
 
 A folder of PEFT holds one component. A single file of ours carries the configuration in its metadata under
 `adapter_config`; with two components their names stand before the module paths, in the keys and in the configuration.
+
+Text-encoder paths keep `text_model`, as in every dialect: PEFT loads them into classes that have that level, and into
+the flattened CLIPTextModel of transformers 5 with `key_mapping={"text_model.": ""}`.
 """
 
 import json
