@@ -21,9 +21,8 @@ RightsPolicy = Literal["optional", "require"]
 _FEW = 8  # below it a style adapter copies its pictures instead of learning the look
 _MOST_UPSCALE = 1.5  # beyond it Lanczos leaves a visible blur, which the adapter learns as part of the look
 _LEAST_KEPT = 0.8  # a fifth of the picture gone is a subject cut off
-# What a finding costs of 100 points when it concerns every picture; a part of the pictures costs a part, at least 30 %.
-_COST: dict[Severity, int] = {"blocks": 40, "warns": 12, "notes": 0}
-_BLOCKED = 49  # more than half green would read as "nearly fine"
+_BLOCKS_COST = 51  # of 100 points: with one of these the score is below half, whatever else is fine
+_WARNS_COST = 12  # where it concerns every picture; a part of the pictures costs a part, at least 30 %
 
 TITLES = {
     "no-images": "No picture to train on",
@@ -192,10 +191,13 @@ def _score(findings: Sequence[Finding], images: int) -> tuple[int, tuple[str, ..
     for code in dict.fromkeys(finding.code for finding in findings):
         same = [finding for finding in findings if finding.code == code]
         share = 1.0 if any(not finding.file for finding in same) else len(same) / max(images, 1)
-        lost[code] = _COST[same[0].severity] * min(1.0, max(0.3, share))
+        costs = {
+            "blocks": _BLOCKS_COST if images else 100,
+            "warns": _WARNS_COST * min(1.0, max(0.3, share)),
+            "notes": 0,
+        }
+        lost[code] = costs[same[0].severity]
     score = round(max(0.0, 100 - sum(lost.values())))
-    if any(finding.severity == "blocks" for finding in findings):
-        score = 0 if images == 0 else min(score, _BLOCKED)
     costly = sorted((item for item in lost.items() if item[1]), key=lambda item: -item[1])
     return score, tuple(f"-{points:.0f}: {_lower(title_of(code))}" for code, points in costly)
 

@@ -66,7 +66,7 @@ def prepare(
     if not scanned.manifest.records:
         first = quarantined[0]
         raise NoImages(
-            f"none of the {len(quarantined)} pictures in {folder} can be read; the first: {first.reason}",
+            f"none of the {len(quarantined)} pictures in {folder} can be read; {first.file}: {first.reason}",
             hint="replace the unreadable files; check lists each with its remedy",
         )
     root = scanned.manifest.folder

@@ -97,7 +97,7 @@ def scan(
     records = tuple(_record(one, captions, trigger) for one in readable)
     findings = [
         *listing.findings,
-        *(_unreadable(one) for one in seen if one.refused is not None),
+        *(_unreadable(root, one) for one in seen if one.refused is not None),
         *(finding for one in readable for finding in _about(one)),
         *_twins(readable),
         *_alike(readable),
@@ -220,7 +220,7 @@ def _look_at(root: Path, file: str, background: "Colour", limits: "Limits | None
     limits = limits or DEFAULT_LIMITS
     try:
         data = read_bytes(root / file, limits)
-        picture = open_picture(data, background=background, limits=limits, at_least=_HASH_SIDE, name=file)
+        picture = open_picture(data, background=background, limits=limits, at_least=_HASH_SIDE, name="it")
     except UnreadableImage as refused:
         return _Seen(file=file, refused=refused)
     alike, colour = _impression(picture.image)
@@ -258,9 +258,10 @@ def _record(one: _Seen, captions: Captions, trigger: str) -> Record:
     )
 
 
-def _unreadable(one: _Seen) -> Finding:
+def _unreadable(root: Path, one: _Seen) -> Finding:
     assert one.refused is not None
-    return _finding("image-unreadable", "blocks", one.file, str(one.refused), one.refused.hint)
+    reason = str(one.refused).replace(str(root / one.file), "it")
+    return _finding("image-unreadable", "blocks", one.file, reason, one.refused.hint)
 
 
 # What the loader noted -> severity, reason, remedy

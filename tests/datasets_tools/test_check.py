@@ -47,6 +47,7 @@ def test_a_file_that_claims_to_be_a_picture_blocks_and_the_rest_is_judged(tmp_pa
     assert report.score < 50
     assert report.images == 10
     assert report.findings[0].file == "bad.png"
+    assert report.findings[0].reason.startswith("it is a text file")
     assert report.reasons[0].endswith("pictures that cannot be read")
 
 
@@ -159,7 +160,9 @@ def test_every_fault_costs_points_and_more_faults_cost_more(tmp_path):
         folder = photos(tmp_path / str(missing), 9)
         for number in range(missing):
             (folder / f"photo 0{number}.txt").unlink()
-        scores.append(check(folder).score)
+        report = check(folder)
+        scores.append(report.score)
+        assert abs(100 - report.score - sum(-int(reason.split(":")[0]) for reason in report.reasons)) <= 1
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == 3
 

@@ -58,7 +58,7 @@ def test_an_unknown_captioner_is_refused_before_any_work(tmp_path):
 
 def test_nothing_readable_is_said_with_the_first_reason_and_nothing_is_written(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"")
-    with pytest.raises(NoImages, match=r"bad\.png is empty"):
+    with pytest.raises(NoImages, match=r"bad\.png: it is empty"):
         prepare(tmp_path, rule=RULE)
     assert not (tmp_path / "manifest.jsonl").exists()
 
