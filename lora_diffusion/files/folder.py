@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from lora_diffusion.errors import UsageError
+from lora_diffusion.errors import CorruptFile, UsageError
 from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, SafeFile, open_safe
 
 __all__ = ["CONFIG", "CONFIG_KEY", "WEIGHTS", "Source", "source_of", "split"]
@@ -75,7 +75,7 @@ def _one_file(path: Path, weights: Path) -> Source:
     metadata = dict(file.metadata)
     config = weights.with_name(CONFIG)
     if CONFIG_KEY not in metadata and any(key.startswith(_ROOT) for key in file.entries) and config.is_file():
-        metadata[CONFIG_KEY] = _text(config)
+        metadata[CONFIG_KEY] = json.dumps(_json(config))
     return Source(path=path, files={"": file}, metadata=metadata)
 
 
@@ -89,17 +89,14 @@ def _several(path: Path, files: Mapping[str, SafeFile]) -> Source:
     return Source(path=path, files=files, metadata=metadata | {CONFIG_KEY: json.dumps(configs)})
 
 
-def _text(path: Path) -> str:
-    if path.stat().st_size > _MAX_CONFIG:
-        raise UsageError(f"{path} is larger than {_MAX_CONFIG} bytes, so it is no adapter configuration")
-    return path.read_text("utf-8", errors="replace")
-
-
 def _json(path: Path) -> object:
+    hint = "get the folder again from where it came"
+    if path.stat().st_size > _MAX_CONFIG:
+        raise CorruptFile(f"{path} is larger than {_MAX_CONFIG} bytes, so it is no adapter configuration", hint=hint)
     try:
-        return json.loads(_text(path))
-    except ValueError:
-        raise UsageError(f"{path} is no JSON", hint="get the folder again from where it came") from None
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        raise CorruptFile(f"{path} is no JSON", hint=hint) from None
 
 
 def split(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, tuple[dict[str, Tensor], str]]:

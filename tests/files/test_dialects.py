@@ -214,6 +214,35 @@ def test_rank_stabilised_scale_becomes_part_of_alpha(tmp_path):
     assert read_adapter(tmp_path / "a.safetensors").modules[f"{_ATTENTION}.to_q"].scale == 3 / 2
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        '{"peft_type": "LORA", "lora_alpha": "a"}',
+        '{"peft_type": "LORA", "alpha_pattern": [1]}',
+        '{"peft_type": "LORA", "lora_alpha": 1e999}',
+        '{"unet": 3}',
+        "[]",
+        "no json",
+        "[" * 100_000,
+    ],
+)
+def test_a_configuration_of_nonsense_is_corrupt(config, tmp_path):
+    tensors = {"conv_in.lora_A.weight": torch.ones(2, 4, 3, 3), "conv_in.lora_B.weight": torch.ones(8, 2, 1, 1)}
+    tensors = {f"base_model.model.{key}": each for key, each in tensors.items()}
+    save(tensors, tmp_path / "a.safetensors", {"adapter_config": config})
+    with pytest.raises(CorruptFile):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("key", ["lora_unet_conv_in.lora_down.weight", "unet.conv_in.lora_A.weight"])
+@pytest.mark.parametrize("shape", [(), (3,), (0, 4), (2, 2, 2)])
+def test_factors_of_other_shapes_are_corrupt(key, shape, tmp_path):
+    other = key.replace("down", "up").replace("lora_A", "lora_B")
+    save({key: torch.ones(shape), other: torch.ones(8, 2, 1, 1)}, tmp_path / "a.safetensors")
+    with pytest.raises(CorruptFile):
+        read_adapter(tmp_path / "a.safetensors")
+
+
 def test_an_alpha_pattern_that_is_a_regular_expression_is_refused_not_run(tmp_path):
     config = {"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {"(a+)+b": 1}}
     tensors = {"base_model.model.conv_in.lora_A.weight": torch.ones(4, 8, 3, 3)}

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.dialects import Parts
 
-__all__ = ["Collector", "json_object", "number", "one_alpha"]
+__all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of"]
 
 
 @dataclass(kw_only=True)
@@ -45,13 +46,21 @@ def number(value: float) -> Tensor:
     return torch.tensor(value, dtype=torch.float32)
 
 
+def rank_of(down: Tensor) -> int:
+    """Return the rank that a down factor says, 0 where it has no dimension at all."""
+    return int(down.shape[0]) if down.ndim else 0
+
+
 def json_object(text: str | None) -> dict[str, Any]:
-    """Parse a metadata value that should be a JSON object; anything else counts as an empty one."""
+    """Parse a metadata value; an absent one is empty. Raises CorruptFile for another than a JSON object: the strength
+    of the adapter stands there, and a guess would be wrong without a word."""
     try:
         value = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise CorruptFile(f"the adapter configuration in the metadata is no JSON object: {str(text)[:40]!r}")
+    return value
 
 
 def one_alpha(modules: Mapping[str, Weights]) -> dict[str, Weights]:

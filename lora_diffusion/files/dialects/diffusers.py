@@ -89,7 +89,7 @@ def _add_alphas(found: Collector, header: Mapping[str, Any]) -> None:
         if "alpha" not in pieces and "down" in pieces:
             prefix = f"{_PREFIXES[component_of(module)]}."
             config = {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
-            pieces["alpha"] = number(alpha_of(config, path_of(module), int(pieces["down"].shape[0])))
+            pieces["alpha"] = number(alpha_of(config, path_of(module), pieces["down"]))
 
 
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:

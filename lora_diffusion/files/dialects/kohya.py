@@ -13,7 +13,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError
 from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, namings, path_of, underscored
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.dialects._common import Collector, number, one_alpha
+from lora_diffusion.files.dialects._common import Collector, number, one_alpha, rank_of
 
 name = "kohya"
 writable = True
@@ -76,7 +76,7 @@ def _add_missing_alphas(found: Collector) -> None:
     for pieces in found.pieces.values():
         if "alpha" not in pieces and "down" in pieces:
             found.mended[_NO_ALPHA] += 1
-            pieces["alpha"] = number(pieces["down"].shape[0])
+            pieces["alpha"] = number(rank_of(pieces["down"]))
 
 
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:

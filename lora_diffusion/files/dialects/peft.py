@@ -52,7 +52,7 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
         if "down" in pieces:
             own = config if "peft_type" in config else config.get(_PREFIXES[component_of(module)])
             found.mended[_NO_CONFIG] += own is None
-            pieces["alpha"] = number(alpha_of(own or {}, path_of(module), int(pieces["down"].shape[0])))
+            pieces["alpha"] = number(alpha_of(own, path_of(module), pieces["down"]))
     return found.parts()
 
 
