@@ -180,8 +180,10 @@ def test_nothing_is_no_blend():
 
 def test_a_blend_is_a_mapping_that_never_changes():
     first = Blend({"a": 0.7})
-    second = first.with_weights(b=-0.2, a=1)
-    assert (dict(first), dict(second)) == ({"a": 0.7}, {"a": 1, "b": -0.2})
+    second = {**first, "b": -0.2}
+    assert (dict(first), second) == ({"a": 0.7}, {"a": 0.7, "b": -0.2})
+    with pytest.raises(TypeError):
+        first["a"] = 1.0
 
 
 def test_the_recipe_and_the_triggers_stay_with_the_result():

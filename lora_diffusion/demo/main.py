@@ -129,7 +129,7 @@ def _same(found: TrainPlan, wanted: TrainPlan) -> bool:
 
 def _draw(adapters: dict[str, Adapter], path: Path) -> Path:
     """Draw things that no style set holds, in every column of the sheet with the same noise."""
-    columns = {
+    columns: dict[str, dict[str, float]] = {
         "base": {},
         f"{FIRST} 0.5": {FIRST: 0.5},
         f"{FIRST} 1.0": {FIRST: 1.0},
@@ -142,7 +142,7 @@ def _draw(adapters: dict[str, Adapter], path: Path) -> Path:
         for adapter in adapters.values():
             generator.add(adapter, 0.0)
         for number, weights in enumerate(columns.values(), 1):
-            generator.weights = weights
+            generator.blend = weights
             drawn = generator.generate_many(prompts, seeds=range(ROWS), steps=STEPS)
             pictures.append([picture.image for picture in drawn])
             progress.show("contact sheet", number, len(columns))

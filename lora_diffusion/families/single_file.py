@@ -19,10 +19,13 @@ from lora_diffusion.families.folder import read_json
 from lora_diffusion.families.layout import layout_of_configs
 from lora_diffusion.families.names import path_of
 
-__all__ = ["configs", "fill", "holds_sd1", "tokenizer_folder"]
+__all__ = ["CONFIGS_KEY", "TOKENIZER_KEY", "configs", "fill", "holds_sd1", "tokenizer_folder"]
 
 _CONFIGS = Path(__file__).parent / "configs" / "sd1"
-_CONFIGS_KEY, _TOKENIZER_KEY = "lora_diffusion.configs", "lora_diffusion.tokenizer"
+CONFIGS_KEY = "lora_diffusion.configs"
+"""JSON of the configs of unet, vae, text_encoder and scheduler, in the metadata of every single file of ours."""
+TOKENIZER_KEY = "lora_diffusion.tokenizer"
+"""JSON of the tokenizer's files, where they are small; the one of CLIP is 1.5 MB and at hand everywhere."""
 _CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _OTHERS = (1024, 1280, 2048)  # context widths of Stable Diffusion 2, the XL refiner and XL
 
@@ -36,7 +39,7 @@ def holds_sd1(path: Path) -> bool:
 def configs(path: Path) -> dict[str, dict[str, Any]]:
     """Return the configs of unet, vae, text_encoder and scheduler: from our metadata, else the architecture's own."""
     with _opened(path) as file:
-        stored = (file.metadata() or {}).get(_CONFIGS_KEY)
+        stored = (file.metadata() or {}).get(CONFIGS_KEY)
     known = {name: read_json(_CONFIGS / f"{name}.json") for name in ("unet", "vae", "text_encoder", "scheduler")}
     return {**known, **(json.loads(stored) if stored else {})}
 
@@ -45,7 +48,7 @@ def configs(path: Path) -> dict[str, dict[str, Any]]:
 def tokenizer_folder(path: Path) -> Iterator[Path | None]:
     """Give the tokenizer that a file of ours carries as a folder for the length of a block, None where it has none."""
     with _opened(path) as file:
-        stored = (file.metadata() or {}).get(_TOKENIZER_KEY)
+        stored = (file.metadata() or {}).get(TOKENIZER_KEY)
     if not stored:
         yield None
         return

@@ -17,6 +17,7 @@ from lora_diffusion.families.layout import (
     layout_of_configs,
     layout_of_keys,
 )
+from lora_diffusion.families.single_file import CONFIGS_KEY, TOKENIZER_KEY
 from lora_diffusion.files.safe import SafeFile, open_safe
 
 __all__ = ["CONFIGS_KEY", "EXTRA", "FOLDERS", "TOKENIZER_KEY", "Checkpoint", "Stored", "open_checkpoint"]
@@ -25,10 +26,6 @@ FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
 """Component and its folder in a diffusers pipeline."""
 EXTRA = "extra."
 """Stands before keys of a single file that belong to no component, such as an EMA copy; they are kept as they are."""
-CONFIGS_KEY = "lora_diffusion.configs"
-"""JSON of the configs of unet, vae, text_encoder and scheduler, in the metadata of every single file of ours."""
-TOKENIZER_KEY = "lora_diffusion.tokenizer"
-"""JSON of the tokenizer's files, where they are small; the one of CLIP is 1.5 MB and at hand everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,6 +40,7 @@ class Planned:
 
 
 def plan_of(tensors: Mapping[str, Tensor]) -> list[Planned]:
+    """Return what has to be known of tensors before the first byte is written."""
     return [Planned(name=name, dtype=each.dtype, shape=tuple(each.shape)) for name, each in tensors.items()]
 
 

@@ -44,10 +44,6 @@ class Blend(Mapping[str, float]):
     def __len__(self) -> int:
         return len(self.weights)
 
-    def with_weights(self, **weights: float) -> "Blend":
-        """Return a blend with some weights replaced or added."""
-        return Blend({**self.weights, **weights})
-
 
 def require_one_family(adapters: Sequence[Adapter], family: str | None = None) -> str:
     """Return the family that all adapters share. Raises WrongFamily naming the first that is of another."""

@@ -1,7 +1,6 @@
 """A loaded base model with live adapters."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 
 from lora_diffusion.adapters.inject import eject, load, set_weights
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision
-from lora_diffusion.errors import TargetError, UsageError, WrongFamily
+from lora_diffusion.errors import TargetError, UsageError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, read_adapter
+from lora_diffusion.generation.blend import Blend, require_one_family
 from lora_diffusion.generation.picture import Picture, Settings
 
 __all__ = ["Generator"]
@@ -31,14 +31,14 @@ _log = logging.getLogger("lora_diffusion")
 class Generator:
     """A base model that draws, with any number of adapters whose weights change between pictures.
 
-    Use as a context manager. `open` loads; assigning to `weights` takes effect on the next picture, without a reload.
+    Use as a context manager. `open` loads; assigning to `blend` takes effect on the next picture, without a reload.
     """
 
     def __init__(self, base: str, family: Family, components: Components) -> None:
         self._base, self._family, self._components = base, family, components
         self._slots = family.slots(components)
         self._adapters: dict[str, Adapter] = {}
-        self._weights: dict[str, float] = {}
+        self._blend = Blend()
         self._pipeline = family.pipeline(components)
 
     @classmethod
@@ -68,22 +68,20 @@ class Generator:
         `name` defaults to the adapter's, with a number behind it where that is taken.
         """
         found = adapter if isinstance(adapter, Adapter) else read_adapter(Path(adapter))
-        if found.family != self._family.name:
-            raise WrongFamily(
-                f"{found.name} is an adapter for {found.family}, and {self._base} is {self._family.name}",
-                hint=f"use an adapter trained on {self._family.name}, or another base model",
-            )
+        require_one_family([found], self._family.name)
         for repair in found.repairs:
             _log.info("%s: %s", found.name, repair)
         name = self._free_name(name or found.name)
-        load(self._slots, found.modules, name=name, weight=_finite(name, weight))
-        self._adapters[name], self._weights[name] = found, weight
+        blend = Blend({**self._blend, name: weight})
+        load(self._slots, found.modules, name=name, weight=weight)
+        self._adapters[name], self._blend = found, blend
         return name
 
     def remove(self, name: str) -> None:
         self._known(name)
         eject(self._slots, name)
-        del self._adapters[name], self._weights[name]
+        del self._adapters[name]
+        self._blend = Blend({other: weight for other, weight in self._blend.items() if other != name})
 
     @property
     def resolution(self) -> int:
@@ -91,18 +89,17 @@ class Generator:
         return self._components.resolution
 
     @property
-    def weights(self) -> dict[str, float]:
-        """The weight of every adapter by name; negative weights take a style away."""
-        return dict(self._weights)
+    def blend(self) -> Blend:
+        """The weight of every adapter by name."""
+        return self._blend
 
-    @weights.setter
-    def weights(self, weights: Mapping[str, float]) -> None:
-        """Set every adapter's weight; one that is not named gets 0."""
-        for name, weight in weights.items():
+    @blend.setter
+    def blend(self, weights: Mapping[str, float]) -> None:
+        """Set the weights of the next picture; an adapter that is not named gets 0."""
+        for name in weights:
             self._known(name)
-            _finite(name, weight)
-        self._weights = {name: float(weights.get(name, 0.0)) for name in self._adapters}
-        set_weights(self._slots, self._weights)
+        self._blend = Blend({name: float(weights.get(name, 0.0)) for name in self._adapters})
+        set_weights(self._slots, self._blend)
 
     def generate(
         self,
@@ -162,7 +159,7 @@ class Generator:
             guidance=guidance,
             sampler=type(components.scheduler).__name__.removesuffix("Scheduler"),
             base=Path(self._base).stem,
-            adapters=self.weights,
+            adapters=dict(self._blend),
             fingerprints={name: adapter.fingerprint for name, adapter in self._adapters.items()},
         )
         return [
@@ -199,12 +196,6 @@ class Generator:
             raise TargetError(
                 f"no adapter is called {name!r}", hint=f"loaded are: {', '.join(self._adapters) or 'none'}"
             )
-
-
-def _finite(name: str, weight: float) -> float:
-    if not math.isfinite(weight):
-        raise UsageError(f"the weight of {name} is {weight}", hint="use a number such as 0.8")
-    return weight
 
 
 def _reporting(on_step: OnStep | None, steps: int) -> Callable[..., dict[str, object]] | None:

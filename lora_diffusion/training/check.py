@@ -1,7 +1,6 @@
 """Everything that can fail in a plan, found without training: data, base, disk, settings that cannot work well."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from datasets_tools.bucket import BucketRule
@@ -34,8 +33,7 @@ def check_source(source: str, overrides: Sequence[str] = ()) -> Report:
         picture_folder(plan.data.folder), rule=_rule(plan), batch_size=plan.run.batch_size, trigger=plan.data.trigger
     )
     found = [*_about_base(plan), *_about_disk(plan), *_about_amount(plan, report.images), *_about_rate(plan)]
-    cost = sum(40 if each.severity == "blocks" else 10 for each in found)
-    return replace(report, findings=(*found, *report.findings), score=max(0, report.score - cost))
+    return report.with_findings(found)
 
 
 def prepare_folder(folder: str, overrides: Sequence[str] = ()) -> Prepared:

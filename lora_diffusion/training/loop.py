@@ -3,8 +3,8 @@
 import hashlib
 import statistics
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datasets_tools.errors import DatasetError
 from datasets_tools.manifest import Manifest
 from lora_diffusion.adapters.inject import choose_targets, inject, trained_weights
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision, keep_freed_memory
@@ -71,10 +72,23 @@ def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
                 held.enter_context(run.locked())
                 run.begin()
             held.enter_context(stop_on_signals(stop))
-            session.start(on_event)
-            return session.run_steps(stop)
+            with _failure_noted(session):
+                session.start(on_event)
+                return session.run_steps(stop)
     finally:
         _release(accelerator)
+
+
+@contextmanager
+def _failure_noted(session: "Session") -> Iterator[None]:
+    """Write down that a run failed and at which step; the error goes on its way."""
+    try:
+        yield
+    except Exception:
+        if session.accelerator.is_main_process:
+            with suppress(DatasetError):  # a full disk: the error on its way says so
+                session.run.set_status("failed", session.step)
+        raise
 
 
 def _settled(plan: TrainPlan) -> TrainPlan:
@@ -186,7 +200,7 @@ class Session:
                 self._snapshot()
                 return self._end("stopped", stop.reason)
             every, previews = plan.run.snapshot_every, plan.previews.every
-            if every and self.step % every == 0 and self.step < plan.run.steps:
+            if every and (self.step % every == 0 or self.step == plan.run.steps):
                 self._snapshot()
             if previews and (self.step % previews == 0 or self.step == plan.run.steps):
                 self._preview()
@@ -350,17 +364,22 @@ def _identity(plan: TrainPlan, manifest: Manifest) -> str:
 
 def _metadata(plan: TrainPlan, manifest: Manifest, components: Components) -> dict[str, str]:
     """Return what a reader of the adapter wants to know. No time of day: equal runs give equal bytes."""
-    return {
-        "trigger": plan.data.trigger,
-        "base": Path(plan.base.path).name,
-        "prediction_type": components.objective.name,
-        "resolution": str(plan.data.resolution or components.resolution),
-        "steps": str(plan.run.steps),
-        "batch_size": str(plan.run.batch_size),
-        "learning_rate": str(plan.optim.lr),
-        "seed": str(plan.run.seed),
-        "images": str(len(manifest.records)),
+    side = plan.data.resolution or components.resolution
+    said = {
+        "modelspec.prediction_type": "v" if components.objective.name == "v_prediction" else "epsilon",
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.trigger_phrase": plan.data.trigger,
+        "ss_steps": str(plan.run.steps),
+        "ss_total_batch_size": str(plan.run.batch_size),
+        "ss_learning_rate": str(plan.optim.lr),
+        "ss_lr_scheduler": plan.schedule.kind,
+        "ss_optimizer": plan.optim.name,
+        "ss_seed": str(plan.run.seed),
+        "ss_num_train_images": str(len(manifest.records)),
+        "lora_diffusion.base": Path(plan.base.path).name,
+        "lora_diffusion.manifest": manifest.fingerprint,
     }
+    return {key: value for key, value in said.items() if value}
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -1,0 +1,118 @@
+"""Who may import whom: left may import right, read from the source without running it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+ALLOWED = {
+    "datasets_tools": {"datasets_tools"},
+    "lora_diffusion.errors": set(),
+    "lora_diffusion.seeds": set(),
+    "lora_diffusion.embedded": {"errors"},
+    "lora_diffusion.settings": {"errors"},
+    "lora_diffusion.devices": {"errors"},
+    "lora_diffusion.objectives": {"errors"},
+    "lora_diffusion.adapters": {"adapters", "errors", "seeds"},
+    "lora_diffusion.families": {"families", "adapters", "objectives", "errors", "embedded"},
+    "lora_diffusion.files": {"files", "families", "adapters", "errors", "datasets_tools"},
+    "lora_diffusion.generation": {"generation", "files", "families", "adapters", "devices", "errors", "datasets_tools"},
+    "lora_diffusion.training": {
+        "training", "generation", "files", "families", "adapters", "objectives", "seeds", "settings", "devices",
+        "embedded", "errors", "datasets_tools",
+    },
+    "lora_diffusion.merge": {"files", "families", "adapters", "errors", "datasets_tools"},
+    "lora_diffusion.export": {"files", "generation", "errors", "datasets_tools"},
+    "lora_diffusion.progress": {"training"},
+    "lora_diffusion.demo": {
+        "demo", "embedded", "errors", "export", "merge", "families", "files", "generation", "progress", "settings",
+        "seeds", "training", "datasets_tools",
+    },
+}  # fmt: skip
+"""Package or module -> which of ours it may import; cli may import all of them and nobody imports cli."""
+
+ONE_PLACE = {
+    "diffusers": {"families", "generation", "demo"},
+    "transformers": {"families", "generation", "demo"},
+    "accelerate": {"training"},
+    "typer": {"cli"},
+    "rich": {"cli", "progress"},
+    "peft": set(),
+    "lycoris": set(),
+}
+"""Third-party package -> the only parts of lora_diffusion that touch it."""
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports, at the top or inside a function; `import a.b` and `from a import b` alike."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def sources() -> list[Path]:
+    return sorted(path for package in ("lora_diffusion", "datasets_tools") for path in (ROOT / package).rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    """The key of ALLOWED that a file falls under."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0] if parts[0] == "datasets_tools" else ".".join(parts[:2])
+
+
+def short(module: str) -> str:
+    """`lora_diffusion.files.adapter` -> files; `datasets_tools.image` -> datasets_tools."""
+    return [*module.split("."), ""][1] if module.startswith("lora_diffusion") else module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_lies_to_its_right(path):
+    part = part_of(path)
+    ours = {short(module) for module in imports(path) if module.startswith(("lora_diffusion.", "datasets_tools"))}
+    if part in ("lora_diffusion.cli", "lora_diffusion.__main__", "lora_diffusion.__init__"):
+        return
+    assert part in ALLOWED, f"{part} is new: say in ALLOWED what it may import"
+    assert ours <= ALLOWED[part], f"{part} may not import {sorted(ours - ALLOWED[part])}"
+
+
+@pytest.mark.parametrize("package", sorted(ONE_PLACE))
+def test_a_third_party_package_is_touched_in_one_place(package):
+    users = {
+        short(".".join(path.relative_to(ROOT).with_suffix("").parts))
+        for path in sources()
+        if any(module.split(".")[0] == package for module in imports(path))
+    }
+    assert users <= ONE_PLACE[package]
+
+
+def test_datasets_tools_needs_torch_in_the_cache_alone():
+    users = [path.name for path in sources() if "datasets_tools" in path.parts and "torch" in imports(path)]
+    assert users == ["cache.py"]
+
+
+def test_nothing_is_pickled():
+    banned = ("torch.load(", "pickle", "allow_pickle", "torch.save(")
+    code = {path: ast.unparse(_without_text(ast.parse(path.read_text("utf-8")))) for path in sources()}
+    assert not [(path.name, word) for path, text in code.items() for word in banned if word in text]
+
+
+def _without_text(tree: ast.Module) -> ast.Module:
+    """Blank every string, so that a message about pickled files is no use of them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+    return tree
+
+
+def test_importing_the_packages_loads_nothing_heavy():
+    code = "import sys, lora_diffusion, datasets_tools, lora_diffusion.cli; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "diffusers", "transformers", "accelerate", "numpy", "PIL"} & set(loaded)

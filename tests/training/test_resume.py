@@ -1,0 +1,186 @@
+"""Work is never lost: a run that was killed, stopped or damaged ends with the bytes of one that was not."""
+
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+
+from datasets_tools import storage
+from lora_diffusion.errors import RunExists, SnapshotError
+from lora_diffusion.training import loop, snapshot
+from lora_diffusion.training.stopping import StopRequest
+from tests import tiny
+
+# A child is forked from a server that has imported everything: it starts in milliseconds.
+FORK = multiprocessing.get_context("forkserver")
+FORK.set_forkserver_preload(["tests.training.child"])
+
+STEPS = 10
+
+
+@pytest.fixture(scope="module")
+def whole(base, pictures, tmp_path_factory):
+    """The adapter of the uninterrupted run."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return loop.train(plan(base, pictures, out)).adapter.read_bytes()
+
+
+def plan(base, pictures, out, *more):
+    overrides = (f"run.steps={STEPS}", "run.snapshot_every=2", "data.caption_dropout=0.3", *more)
+    return tiny.plan(base, pictures, out, *overrides)
+
+
+def child(target, *arguments):
+    process = FORK.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def go_on(base, pictures, out):
+    """Train or resume in a child, as a user would after a crash."""
+    from tests.training import child as work
+
+    return child(work.train_or_resume, plan(base, pictures, out).model_dump_json())
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_costs_nothing(base, pictures, tmp_path, whole):
+    began = time.monotonic()
+    calm = go_on(base, pictures, tmp_path / "calm")
+    calm.join()
+    usual = time.monotonic() - began
+    draw, kills, runs = random.Random(0), 0, 0
+    while kills < 12:
+        runs += 1
+        out = tmp_path / f"run{runs}"
+        while not (out / "adapter.safetensors").exists():
+            process = go_on(base, pictures, out)
+            process.join(draw.uniform(0.2, 1.0) * usual)
+            if process.is_alive():
+                os.kill(process.pid, signal.SIGKILL)
+                kills += 1
+            process.join()
+        assert (out / "adapter.safetensors").read_bytes() == whole
+        assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == list(
+            range(1, STEPS + 1)
+        )
+    assert (tmp_path / "calm" / "adapter.safetensors").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_kill_at_every_write_fsync_and_rename_costs_nothing(base, pictures, tmp_path, whole):
+    from tests.training import child as work
+
+    boundaries = 0
+    for boundary in range(0, 1000, 7):  # a step of 7 meets every kind of boundary of every kind of file
+        out = tmp_path / f"at{boundary}"
+        broken = child(work.train_until_boundary, plan(base, pictures, out).model_dump_json(), boundary)
+        broken.join()
+        if broken.exitcode == 0:
+            boundaries = boundary
+            break
+        healed = go_on(base, pictures, out)
+        healed.join()
+        assert (out / "adapter.safetensors").read_bytes() == whole, f"after a kill at boundary {boundary}"
+    assert boundaries > 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_work_and_stops(base, pictures, tmp_path, whole, number):
+    from tests.training import child as work
+
+    out = tmp_path / "out"
+    process = child(work.train_and_signal, plan(base, pictures, out).model_dump_json(), int(number))
+    process.join()
+    assert process.exitcode == 0
+    status = json.loads((out / "status.json").read_text())
+    assert (status["status"], status["step"], status["reason"]) == ("stopped", 5, signal.Signals(number).name)
+    assert loop.resume(out).adapter.read_bytes() == whole
+
+
+def test_stopping_again_and_again_costs_nothing(base, pictures, tmp_path, whole):
+    stop, out = StopRequest(), tmp_path / "out"
+    stop.reason = "asked"
+    done = loop.train(plan(base, pictures, out, "run.snapshot_every=0"), stop=stop)
+    assert (done.status, done.steps, done.adapter) == ("stopped", 1, None)
+    for step in range(2, 6):
+        assert loop.resume(out, stop=stop).steps == step
+    final = loop.resume(out)
+    reference = loop.train(plan(base, pictures, tmp_path / "w", "run.snapshot_every=0"))
+    assert final.adapter.read_bytes() == reference.adapter.read_bytes()
+
+
+def test_a_resume_in_another_place_goes_on(base, pictures, tmp_path, whole):
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(plan(base, pictures, tmp_path / "here"), stop=stop)
+    shutil.move(tmp_path / "here", tmp_path / "there with spaces ü")
+    assert loop.resume(tmp_path / "there with spaces ü").adapter.read_bytes() == whole
+
+
+@pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
+def test_a_damaged_newest_snapshot_is_named_and_the_one_before_is_used(
+    base, pictures, tmp_path, whole, caplog, file, damage
+):
+    out = tmp_path / "out"
+    loop.train(plan(base, pictures, out))
+    (out / "adapter.safetensors").unlink()
+    victim = out / "snapshots" / f"step-{STEPS:08d}" / file
+    data = victim.read_bytes()
+    middle = len(data) // 2
+    damaged = {
+        "truncated": data[:middle],
+        "flipped": data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :],
+        "emptied": b"",
+    }
+    victim.unlink() if damage == "removed" else victim.write_bytes(damaged[damage])
+    assert loop.resume(out).adapter.read_bytes() == whole
+    assert victim.parent.name in caplog.text
+    assert (out / "snapshots" / f"damaged-{victim.parent.name}").is_dir()
+
+
+def test_a_resume_refuses_changed_pictures(base, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 4)
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(plan(base, folder, tmp_path / "out"), stop=stop)
+    (folder / "00.txt").write_text("something else")
+    with pytest.raises(SnapshotError, match="changed since"):
+        loop.resume(tmp_path / "out")
+
+
+def test_a_run_has_one_owner(base, pictures, tmp_path):
+    from lora_diffusion.training.run import Run
+
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(plan(base, pictures, tmp_path / "out"), stop=stop)
+    with Run.open(tmp_path / "out").locked(), pytest.raises(RunExists, match=f"process {os.getpid()} on"):
+        loop.resume(tmp_path / "out")
+
+
+def test_there_is_nothing_to_resume_in_an_empty_folder(tmp_path):
+    with pytest.raises(RunExists, match="holds no run"):
+        loop.resume(tmp_path)
+
+
+def test_a_full_disk_stops_with_the_remedy_and_the_run_goes_on_afterwards(base, pictures, tmp_path, whole, monkeypatch):
+    from datasets_tools.errors import OutOfSpace
+
+    def full(kind, path):
+        if "step-00000006" in str(path):
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(storage, "_boundary", full)
+        with pytest.raises(OutOfSpace) as caught:
+            loop.train(plan(base, pictures, tmp_path / "out"))
+    assert caught.value.hint
+    assert snapshot.newest(tmp_path / "out" / "snapshots").step == 4
+    assert loop.resume(tmp_path / "out").adapter.read_bytes() == whole

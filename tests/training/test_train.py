@@ -1,0 +1,195 @@
+"""Training learns, keeps its books, and gives the same tensors for the same plan."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lora_diffusion.errors import BaseNotFound, DeviceError, NonFiniteLoss, PlanError, RunExists, TargetError
+from lora_diffusion.families.base import Family
+from lora_diffusion.files.adapter import read_adapter
+from lora_diffusion.training import loop
+from lora_diffusion.training.events import Encoded, Previewed, Snapshotted, Started, Stepped
+from tests import tiny
+
+
+def rows(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def same_tensors(a, b):
+    first, second = load_file(a), load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def far(a, b):
+    """The largest difference of two adapter files, relative to the largest value of each tensor."""
+    first, second = load_file(a), load_file(b)
+    return max(((first[key] - second[key]).abs().max() / first[key].abs().max()).item() for key in first)
+
+
+@pytest.fixture(scope="module")
+def trained(base, pictures, tmp_path_factory):
+    """One finished run of six steps, and everything it told."""
+    told = []
+    plan = tiny.plan(base, pictures, tmp_path_factory.mktemp("run") / "out", "previews.every=3", "previews.steps=2")
+    return loop.train(plan, on_event=told.append), told
+
+
+def test_a_run_ends_with_an_adapter_of_every_target(trained, base):
+    done, _ = trained
+    adapter = read_adapter(done.adapter)
+    assert (done.status, done.steps) == ("finished", 6)
+    assert done.adapter == done.run / "adapter.safetensors"
+    assert adapter.family == "sd1"
+    assert adapter.components == {"denoiser": 24, "text_encoder": 8}
+    assert all(weights.up.abs().max() > 0 for weights in adapter.modules.values())
+
+
+def test_a_run_tells_what_it_does(trained):
+    _, told = trained
+    assert [event.done for event in told if isinstance(event, Encoded)] == [1, 2, 3, 4, 5, 6]
+    assert [event.targets for event in told if isinstance(event, Started)] == [32]
+    assert [event.step for event in told if isinstance(event, Stepped)] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in told if isinstance(event, Snapshotted)] == [2, 4, 6]
+    assert [event.step for event in told if isinstance(event, Previewed)] == [3, 6]
+
+
+def test_a_run_keeps_its_books(trained):
+    done, _ = trained
+    assert [row["step"] for row in rows(done.run)] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((done.run / "status.json").read_text())["status"] == "finished"
+    assert len((done.run / "manifest.jsonl").read_text().splitlines()) == 6
+    assert sorted(path.name for path in (done.run / "snapshots").iterdir()) == ["step-00000004", "step-00000006"]
+    assert len(list((done.run / "previews").glob("*.png"))) == 4
+
+
+def test_training_lowers_the_loss(base, pictures, tmp_path):
+    plan = tiny.plan(base, pictures, tmp_path / "out", "run.steps=60", "optim.lr=1e-2", "run.batch_size=6")
+    losses = [row["loss"] for row in rows(loop.train(plan).run)]
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+
+
+def test_the_same_plan_gives_the_same_bytes_wherever_it_runs(trained, base, pictures, tmp_path):
+    again = loop.train(tiny.plan(base, pictures, tmp_path / "elsewhere"))  # without the previews of the first
+    assert again.adapter.read_bytes() == trained[0].adapter.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "adapter.rank=2",
+        "adapter.alpha=2",
+        "adapter.dropout=0.5",
+        "adapter.targets=attention",
+        "data.trigger=zyx",
+        "data.caption_dropout=1",
+        "data.resolution=128",
+        "optim.lr=2e-3",
+        "optim.text_lr=1e-5",
+        "optim.betas=[0.5,0.9]",
+        "optim.eps=1e-3",
+        "optim.weight_decay=0.5",
+        "optim.max_norm=1e-4",
+        "schedule.kind=constant",
+        "schedule.warmup=0.9",
+        "schedule.floor=0.9",
+        "loss.min_snr_gamma=1",
+        "loss.noise_offset=0.5",
+        "run.seed=1",
+        "run.batch_size=3",
+        "run.precision=bf16",
+    ],
+)
+def test_a_setting_has_an_effect(trained, base, pictures, tmp_path, change):
+    changed = loop.train(tiny.plan(base, pictures, tmp_path / "out", change))
+    assert not same_tensors(changed.adapter, trained[0].adapter)
+
+
+@pytest.mark.parametrize("change", ["run.micro_batch=1", "run.micro_batch=3", "run.gradient_checkpointing=true"])
+def test_saving_memory_changes_only_rounding(trained, base, pictures, tmp_path, change):
+    cheaper = loop.train(tiny.plan(base, pictures, tmp_path / "out", change))
+    assert far(cheaper.adapter, trained[0].adapter) < 1e-3
+
+
+def test_attention_kernels_change_only_rounding(trained, base, pictures, tmp_path):
+    kinds = [loop.train(tiny.plan(base, pictures, tmp_path / k, f"run.attention={k}")) for k in ("sdpa", "matmul")]
+    assert all(far(done.adapter, trained[0].adapter) < 1e-3 for done in kinds)
+
+
+def test_v_prediction_is_read_from_the_base(pictures, tmp_path):
+    base = tiny.sd1(tmp_path / "v", prediction_type="v_prediction")
+    done = loop.train(tiny.plan(base, pictures, tmp_path / "out", "loss.min_snr_gamma=5"))
+    assert read_adapter(done.adapter).metadata["modelspec.prediction_type"] == "v"
+
+
+def test_transparent_pictures_are_laid_on_the_chosen_background(base, tmp_path):
+    from PIL import Image
+
+    folder = tiny.pictures(tmp_path / "p", 2)
+    Image.new("RGBA", (64, 64), (255, 0, 0, 0)).save(folder / "00.png")
+    white = loop.train(tiny.plan(base, folder, tmp_path / "w"))
+    black = loop.train(tiny.plan(base, folder, tmp_path / "b", "data.background=#000000"))
+    assert not same_tensors(white.adapter, black.adapter)
+
+
+def test_a_second_run_encodes_no_picture_again(base, pictures, tmp_path, monkeypatch):
+    loop.train(tiny.plan(base, pictures, tmp_path / "first"))
+    told = []
+    loop.train(tiny.plan(base, pictures, tmp_path / "second", "optim.lr=1e-4"), on_event=told.append)
+    assert [event.cached for event in told if isinstance(event, Encoded)][-1] == 6
+
+
+def test_a_finished_run_is_not_trained_over(trained, base, pictures):
+    with pytest.raises(RunExists, match="already holds a run"):
+        loop.train(tiny.plan(base, pictures, trained[0].run))
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("base.path=/no/such/model", BaseNotFound),
+        ("adapter.targets=nothing", TargetError),
+        ("adapter.rank=4096", TargetError),
+        ("adapter.method=magic", PlanError),
+        ("data.bucket_step=12", PlanError),
+        ("run.precision=fp16", DeviceError),
+        ("run.attention=xformers", DeviceError),
+    ],
+)
+def test_a_plan_that_cannot_work_writes_nothing(base, pictures, tmp_path, change, error):
+    with pytest.raises(error) as caught:
+        loop.train(tiny.plan(base, pictures, tmp_path / "out", change))
+    assert caught.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_any_caption_training_asks_for_one(base, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 2)
+    for caption in folder.glob("*.txt"):
+        caption.unlink()
+    with pytest.raises(PlanError, match="caption"):
+        loop.train(tiny.plan(base, folder, tmp_path / "out"))
+    done = loop.train(tiny.plan(base, folder, tmp_path / "out", "data.captions=optional", "data.trigger=zyx"))
+    assert done.status == "finished"
+
+
+def test_a_loss_that_is_no_number_stops_with_the_pictures_and_the_last_good_snapshot(
+    base, pictures, tmp_path, monkeypatch
+):
+    whole, calls = Family.predict, []
+    for family in Family.__subclasses__():
+        whole = family.predict
+        monkeypatch.setattr(family, "predict", lambda *given, whole=whole: broken(whole(*given)))
+
+    def broken(answer):
+        calls.append(1)
+        return answer * math.nan if len(calls) == 5 else answer
+
+    with pytest.raises(NonFiniteLoss, match=r"step 5: loss nan.*\.png") as caught:
+        loop.train(tiny.plan(base, pictures, tmp_path / "out"))
+    assert "step-00000004" in caught.value.hint
+    assert not (tmp_path / "out" / "adapter.safetensors").exists()
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["status"] == "failed"
