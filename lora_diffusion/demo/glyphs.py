@@ -6,15 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from lora_diffusion.demo.canvas import Array
 from lora_diffusion.demo.icons import ICONS
 from lora_diffusion.errors import UsageError
 
-__all__ = ["FONT_NAME", "Array", "find_font", "sprite"]
-
-Array = NDArray[np.float32]
+__all__ = ["FONT_NAME", "find_font", "sprite"]
 
 FONT_NAME = "NotoColorEmoji.ttf"
 STRIKE = 109  # the only bitmap size in the font, in pixels; glyphs come out 136 x 128
@@ -36,7 +34,7 @@ def find_font(folders: Sequence[Path] | None = None) -> Path:
 
 def sprite(name: str, side: int) -> Array:
     """Return the icon scaled so that its longer side has `side` pixels: [h, w, 4] in 0..1, colour premultiplied."""
-    glyph = _cutout(ICONS[name], find_font())
+    glyph = _cutout(ICONS[name], _default_font())
     scale = side / max(glyph.size)
     size = (max(1, round(glyph.width * scale)), max(1, round(glyph.height * scale)))
     scaled = glyph.convert("RGBa").resize(size, Image.Resampling.LANCZOS)
@@ -68,6 +66,11 @@ def _cutout(point: int, font: Path) -> Image.Image:
             f"{font} has no glyph for U+{point:04X}", hint="install a newer fonts-noto-color-emoji (2.034 or later)"
         )
     return canvas.crop(box)
+
+
+@lru_cache(maxsize=1)
+def _default_font() -> Path:
+    return find_font()
 
 
 @lru_cache(maxsize=1)

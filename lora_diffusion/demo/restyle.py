@@ -1,0 +1,126 @@
+"""The three demo styles, which the base model has never seen: they play the part of a brand's artwork.
+
+Nothing in them is finer than it must be: the base model's latents are 8 pixels wide, and a grid or halftone dots below
+that would be lost. `python -m lora_diffusion.demo.restyle --out DIR` draws the pictures of `demo/styles/` again.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from PIL import Image
+
+from lora_diffusion.demo.canvas import (
+    SIDE,
+    Array,
+    Colour,
+    blank,
+    blur,
+    colour,
+    contours,
+    flatten,
+    luma,
+    mix,
+    paste,
+    plain,
+    shifted,
+    smoothstep,
+    to_image,
+)
+from lora_diffusion.demo.glyphs import sprite
+from lora_diffusion.demo.icons import STYLE_SET, phrase
+
+__all__ = ["STYLES", "Style", "blueprint", "papercut", "restyled", "twoink", "unstyled", "write_styles"]
+
+Style = Callable[[Array], Array]
+"""From a layer [128, 128, 4] with premultiplied colour to a picture [128, 128, 3], both in 0..1."""
+
+ICON_SIDE = 100  # pixels of the longer side, as the base model has mostly seen them
+
+_MUTED: Sequence[Colour] = ((52, 60, 92), (196, 84, 66), (226, 158, 74), (110, 150, 120), (242, 226, 196))
+
+
+def blueprint(layer: Array) -> Array:
+    """Draw white contours and a pale blue body on a deep blue ground."""
+    body = mix(plain((20, 62, 146)), (70, 124, 204), layer[..., 3])
+    return mix(body, (244, 249, 255), contours(layer))
+
+
+def papercut(layer: Array) -> Array:
+    """Cut the icon from five muted papers, with a soft shadow on a cream ground."""
+    body = smoothstep(layer[..., 3], 0.3, 0.7)
+    shadow = shifted(blur(body, 2.4), 5, 6) * np.float32(0.45)
+    ground = mix(plain((250, 243, 226)), (70, 52, 40), shadow)
+    return mix(ground, _nearest(blur(flatten(layer), 1.2), _MUTED), body)
+
+
+def twoink(layer: Array) -> Array:
+    """Print in two flat inks on warm paper: coral for mid tones, blue for dark parts and outlines, light parts bare."""
+    body = smoothstep(layer[..., 3], 0.4, 0.6)
+    seen = blur(flatten(layer), 1.0)
+    tone = luma(seen)
+    dark = np.float32(1) - np.maximum(tone, seen[..., 0])  # reds and yellows print coral, however dark
+    rim = body * (1 - smoothstep(blur(body, 2.0), 0.75, 0.95))
+    coral = smoothstep(np.float32(1) - tone, 0.22, 0.28) * body
+    blue = np.maximum(smoothstep(dark, 0.52, 0.60) * body, rim)
+    return mix(mix(plain((247, 238, 220)), (244, 112, 92), coral), (34, 70, 140), blue)
+
+
+STYLES: Mapping[str, Style] = MappingProxyType({"blueprint": blueprint, "papercut": papercut, "twoink": twoink})
+
+
+def unstyled(name: str) -> Image.Image:
+    """Return the plain icon on white, 128 x 128."""
+    return to_image(flatten(_single(name)))
+
+
+def restyled(name: str, style: str) -> Image.Image:
+    """Return the icon in one of STYLES, 128 x 128: what an adapter of that style should draw for it."""
+    return to_image(STYLES[style](_single(name)))
+
+
+def write_styles(out: Path) -> None:
+    """Write the pictures and captions of every style; captions name the content and leave the style out."""
+    for style in STYLES:
+        folder = out / style
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, name in enumerate(STYLE_SET, 1):
+            stem = f"{number:02d}_{name.replace(' ', '_')}"
+            restyled(name, style).save(folder / f"{stem}.png", optimize=True)
+            (folder / f"{stem}.txt").write_text(phrase(name) + "\n", encoding="utf-8")
+
+
+def _single(name: str) -> Array:
+    layer = blank()
+    paste(layer, sprite(name, ICON_SIDE), SIDE / 2, SIDE / 2)
+    return layer
+
+
+def _nearest(picture: Array, palette: Sequence[Colour]) -> Array:
+    """Mix the palette by closeness: flat areas take one colour, the borders between them stay smooth."""
+    papers = [colour(rgb) for rgb in palette]
+    shares = [_closeness(picture, paper)[..., None] for paper in papers]
+    mixed, total = np.zeros_like(picture), np.zeros_like(picture[..., :1])
+    for share, paper in zip(shares, papers, strict=True):
+        mixed, total = mixed + share * paper, total + share
+    return mixed / total
+
+
+def _closeness(picture: Array, paper: Array) -> Array:
+    apart = (picture - paper) * (picture - paper)
+    distance = apart[..., 0] * np.float32(0.4) + apart[..., 1] * np.float32(0.8) + apart[..., 2] * np.float32(0.3)
+    near = np.float32(1) / (distance + np.float32(0.004))
+    squared: Array = near * near
+    return squared * squared
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lora_diffusion.demo.restyle", description="Draw the demo styles.")
+    parser.add_argument("--out", type=Path, required=True, help="folder that gets one folder of pictures per style")
+    write_styles(parser.parse_args().out)
+
+
+if __name__ == "__main__":
+    main()
