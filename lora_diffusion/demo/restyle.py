@@ -102,10 +102,8 @@ def _nearest(picture: Array, palette: Sequence[Colour]) -> Array:
     """Mix the palette by closeness: flat areas take one colour, the borders between them stay smooth."""
     papers = [colour(rgb) for rgb in palette]
     shares = [_closeness(picture, paper)[..., None] for paper in papers]
-    mixed, total = np.zeros_like(picture), np.zeros_like(picture[..., :1])
-    for share, paper in zip(shares, papers, strict=True):
-        mixed, total = mixed + share * paper, total + share
-    return mixed / total
+    weighted = np.stack([share * paper for share, paper in zip(shares, papers, strict=True)])
+    return np.asarray(weighted.sum(axis=0) / np.stack(shares).sum(axis=0), np.float32)
 
 
 def _closeness(picture: Array, paper: Array) -> Array:
