@@ -22,7 +22,7 @@ from lora_diffusion.seeds import generator
 from lora_diffusion.training.events import Encoded, OnEvent
 from lora_diffusion.training.plan import DataPlan, LossPlan, RunPlan
 
-__all__ = ["GlobalBatch", "MicroBatch", "TrainingData", "load_manifest"]
+__all__ = ["GlobalBatch", "MicroBatch", "TrainingData", "bucket_rule", "load_manifest"]
 
 CODE_VERSION = 1  # of rendering and encoding: raise it when the same picture gives other latents
 
@@ -92,11 +92,11 @@ class TrainingData:
         family: Family,
         components: Components,
         cache: Path,
+        rule: BucketRule,
         train_text: bool,
         on_event: OnEvent,
     ) -> None:
         self.records = manifest.records
-        rule = bucket_rule(data, components)
         buckets = [bucket_for(record.width, record.height, rule) for record in self.records]
         self.latents = _encode_all(manifest, rule, data, family, components, TensorCache(cache), on_event)
         captions = [with_trigger(record.caption, data.trigger) for record in self.records]

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from datasets_tools.bucket import BucketRule
 from datasets_tools.errors import DatasetError
 from datasets_tools.manifest import Manifest
-from lora_diffusion.adapters.inject import choose_targets, inject, trained_weights
+from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision, keep_freed_memory
 from lora_diffusion.errors import NonFiniteLoss, SnapshotError
 from lora_diffusion.families import detect, locate
@@ -22,7 +23,7 @@ from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.training import snapshot
-from lora_diffusion.training.data import GlobalBatch, TrainingData, load_manifest
+from lora_diffusion.training.data import GlobalBatch, TrainingData, bucket_rule, load_manifest
 from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, ignore
 from lora_diffusion.training.loss import LossModule
 from lora_diffusion.training.optim import optimizer, rate_factor, set_rate
@@ -133,15 +134,19 @@ def _prepare(run: Run, accelerator: Any) -> "Session":
     dtype = DTYPES[plan.run.precision]
     components = family.load(path, dtype=dtype, device=accelerator.device, tokenizer=plan.base.tokenizer)
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
-    targets = choose_targets(family.slots(components), plan.adapter, family.targets)
-    train_text = any(target.startswith("text_encoder") for target in targets)
+    rule = bucket_rule(plan.data, components)
+    slots = family.slots(components)
+    targets = inject(slots, plan.adapter, name=NAME, target_sets=family.targets, seed=plan.run.seed)
+    if plan.run.gradient_checkpointing:
+        components.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
     return Session(
         run=run,
         accelerator=accelerator,
         family=family,
         components=components,
         manifest=manifest,
-        train_text=train_text,
+        rule=rule,
+        parameters=_parameters(slots, targets),
     )
 
 
@@ -154,14 +159,16 @@ class Session:
     family: Family
     components: Components
     manifest: Manifest
-    train_text: bool
+    rule: BucketRule
+    parameters: Mapping[str, nn.Parameter]
     on_event: OnEvent = ignore
     step: int = 0
     seconds: list[float] = field(default_factory=list)
 
     def start(self, on_event: OnEvent) -> None:
-        """Encode the pictures, inject the adapter and restore the newest snapshot."""
+        """Encode the pictures and restore the newest snapshot."""
         plan, self.on_event = self.run.plan, on_event if self.accelerator.is_main_process else ignore
+        train_text = any(name.startswith("text_encoder") for name in self.parameters)
         with self.accelerator.main_process_first():  # the others find the cache filled
             self.data = TrainingData(
                 self.manifest,
@@ -171,25 +178,21 @@ class Session:
                 family=self.family,
                 components=self.components,
                 cache=self.run.cache,
-                train_text=self.train_text,
+                rule=self.rule,
+                train_text=train_text,
                 on_event=self.on_event,
             )
-        slots = self.family.slots(self.components)
-        targets = inject(slots, plan.adapter, name=NAME, target_sets=self.family.targets, seed=plan.run.seed)
-        if plan.run.gradient_checkpointing:
-            self._checkpoint_gradients()
-        self.parameters = _parameters(slots, targets)
         raw = optimizer(self.parameters, plan.optim)
         self.identity = _identity(plan, self.manifest)
         found = snapshot.newest(self.run.snapshots)
         if found:
             self._restore(found, raw)
-        loss = LossModule(self.family, self.components, plan.loss, train_text=self.train_text)
+        loss = LossModule(self.family, self.components, plan.loss, train_text=train_text)
         self.model, self.optimizer = self.accelerator.prepare(loss, raw)
         if found and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.scaler)
         if self.accelerator.is_main_process:
-            self._open_books(targets)
+            self._open_books()
 
     def run_steps(self, stop: StopRequest) -> Trained:
         """Take every step that is left. Work is saved when a stop is asked for."""
@@ -310,7 +313,7 @@ class Session:
             metadata=_metadata(plan, self.manifest, self.components),
         )
 
-    def _open_books(self, targets: list[str]) -> None:
+    def _open_books(self) -> None:
         plan = self.run.plan
         self.run.forget_after(self.step)
         self.manifest.write(self.run.folder / "manifest.jsonl")
@@ -322,16 +325,10 @@ class Session:
                 step=self.step,
                 steps=plan.run.steps,
                 images=len(self.manifest.records),
-                targets=len(targets),
+                targets=len({name.rpartition(".")[0] for name in self.parameters}),
                 parameters=parameters,
             )
         )
-
-    def _checkpoint_gradients(self) -> None:
-        self.components.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-        if self.train_text:
-            for encoder in self.components.text_encoders.values():
-                encoder.gradient_checkpointing_enable()  # type: ignore[operator]
 
     def _sum(self, value: Tensor) -> Tensor:
         if self.accelerator.num_processes == 1:

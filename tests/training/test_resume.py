@@ -65,6 +65,7 @@ def test_kill_9_at_any_moment_costs_nothing(base, pictures, tmp_path, whole):
                 os.kill(process.pid, signal.SIGKILL)
                 kills += 1
             process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
         assert (out / "adapter.safetensors").read_bytes() == whole
         assert [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()] == list(
             range(1, STEPS + 1)
@@ -84,6 +85,7 @@ def test_a_kill_at_every_write_fsync_and_rename_costs_nothing(base, pictures, tm
         if broken.exitcode == 0:
             boundaries = boundary
             break
+        assert broken.exitcode == work.EXIT
         healed = go_on(base, pictures, out)
         healed.join()
         assert (out / "adapter.safetensors").read_bytes() == whole, f"after a kill at boundary {boundary}"
