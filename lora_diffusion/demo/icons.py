@@ -7,7 +7,7 @@ captions use. The first list is what the demo styles show; everything in the sec
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["HELD_OUT", "ICONS", "STYLE_SET", "held_out", "phrase"]
+__all__ = ["HELD_OUT", "ICONS", "STYLE_SET", "article", "held_out", "phrase"]
 
 _SHOWN = """
 1F4DA stack of books; 1F4F1 smartphone; 1F43B bear; 1F428 koala; 1F35F french fries; 1F33B sunflower; 1F3B2 dice;
@@ -62,6 +62,11 @@ def held_out(n: int) -> list[str]:
     return list(HELD_OUT[:n])
 
 
+def article(noun: str) -> str:
+    """Return the article that goes before these words."""
+    return "an" if noun[0] in "aeiou" else "a"
+
+
 def phrase(name: str) -> str:
     """Return the caption of one plain icon, for example `an anchor icon`."""
-    return f"{'an' if name[0] in 'aeiou' else 'a'} {name} icon"
+    return f"{article(name)} {name} icon"
