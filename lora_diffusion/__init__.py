@@ -1,0 +1,68 @@
+"""Train, blend, merge and share style adapters of diffusion models.
+
+The public names, loaded when they are first asked for: importing this package loads neither torch nor diffusers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
+    from lora_diffusion.exporting import Exported as Exported
+    from lora_diffusion.exporting import blend_to_file as blend_to_file
+    from lora_diffusion.exporting import export as export
+    from lora_diffusion.files.adapter import Adapter as Adapter
+    from lora_diffusion.files.adapter import read_adapter as read_adapter
+    from lora_diffusion.files.adapter import write_adapter as write_adapter
+    from lora_diffusion.files.inspect import Inspection as Inspection
+    from lora_diffusion.files.inspect import inspect_adapter as inspect_adapter
+    from lora_diffusion.generation.blend import Blend as Blend
+    from lora_diffusion.generation.blend import collapse as collapse
+    from lora_diffusion.generation.blend import truncate as truncate
+    from lora_diffusion.generation.generator import Generator as Generator
+    from lora_diffusion.generation.picture import Picture as Picture
+    from lora_diffusion.generation.picture import Settings as Settings
+    from lora_diffusion.generation.picture import read_settings as read_settings
+    from lora_diffusion.merging import Merged as Merged
+    from lora_diffusion.merging import merge as merge
+    from lora_diffusion.settings import from_toml as from_toml
+    from lora_diffusion.training.check import check_source as check_source
+    from lora_diffusion.training.loop import Trained as Trained
+    from lora_diffusion.training.loop import resume as resume
+    from lora_diffusion.training.loop import train as train
+    from lora_diffusion.training.plan import TrainPlan as TrainPlan
+
+_HOMES = {
+    "Adapter": "files.adapter",
+    "Blend": "generation.blend",
+    "Exported": "exporting",
+    "Generator": "generation.generator",
+    "Inspection": "files.inspect",
+    "LoraDiffusionError": "errors",
+    "Merged": "merging",
+    "Picture": "generation.picture",
+    "Settings": "generation.picture",
+    "TrainPlan": "training.plan",
+    "Trained": "training.loop",
+    "blend_to_file": "exporting",
+    "check_source": "training.check",
+    "collapse": "generation.blend",
+    "export": "exporting",
+    "from_toml": "settings",
+    "inspect_adapter": "files.inspect",
+    "merge": "merging",
+    "read_adapter": "files.adapter",
+    "read_settings": "generation.picture",
+    "resume": "training.loop",
+    "train": "training.loop",
+    "truncate": "generation.blend",
+    "write_adapter": "files.adapter",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

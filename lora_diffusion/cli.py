@@ -164,7 +164,7 @@ def blend(
     as_json: Json = False,
 ) -> None:
     """Write one adapter that equals the weighted sum of several, and how exactly it does."""
-    from lora_diffusion.export import blend_to_file
+    from lora_diffusion.exporting import blend_to_file
 
     done = blend_to_file(_adapters(adapters), out, method=method, rank=rank, keep=keep)
     _answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
@@ -182,7 +182,7 @@ def merge(
 ) -> None:
     """Fold adapters into a base model: one .safetensors checkpoint, or a diffusers folder."""
     from lora_diffusion.families import locate
-    from lora_diffusion.merge import merge as merge_files
+    from lora_diffusion.merging import merge as merge_files
 
     done = merge_files(locate(base), _adapters(adapter), out, precision=precision)
     _answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
@@ -199,7 +199,7 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Convert an adapter to another dialect, read it back and compare."""
-    from lora_diffusion.export import export as export_file
+    from lora_diffusion.exporting import export as export_file
 
     done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, overwrite=overwrite)
     _answer(_written(done), as_json, f"{done.path}\nsha256 {done.sha256}")

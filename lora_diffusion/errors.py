@@ -1,20 +1,20 @@
 """Everything that this package raises on purpose.
 
-    LoraDiffusionError          `hint` is the next step, `exit_code` what the command line ends with
-    ├── UsageError              2: the request itself is wrong; nothing was written
-    │   ├── PlanError           an unknown key, a wrong type, a value out of range
-    │   ├── TargetError         a target that matches nothing, a rank that does not fit
-    │   ├── WrongFamily         an adapter and a base model that do not belong together
-    │   ├── BaseNotFound        a base model that is missing or of no known family
-    │   └── RunExists           a run directory that holds another run, or is in use
-    ├── FileError               3: a file that cannot be trusted
-    │   ├── UnknownDialect      an adapter file that no dialect claims
-    │   ├── CorruptFile         truncated, hash mismatch, missing pairs, NaN
-    │   └── VerificationFailed  what was written does not read back as what was meant
-    ├── NotMergeable            3: a method whose effect is no change of weights
-    ├── NonFiniteLoss           3: training met NaN or infinity and stopped
-    ├── DeviceError             3: precision, attention or memory that this machine cannot give
-    └── SnapshotError           3: a snapshot that is incomplete or belongs to another plan
+LoraDiffusionError          `hint` is the next step, `exit_code` what the command line ends with
+├── UsageError              2: the request itself is wrong; nothing was written
+│   ├── PlanError           an unknown key, a wrong type, a value out of range
+│   ├── TargetError         a target that matches nothing, a rank that does not fit
+│   ├── WrongFamily         an adapter and a base model that do not belong together
+│   ├── BaseNotFound        a base model that is missing or of no known family
+│   └── RunExists           a run directory that holds another run, or is in use
+├── FileError               3: a file that cannot be trusted
+│   ├── UnknownDialect      an adapter file that no dialect claims
+│   ├── CorruptFile         truncated, hash mismatch, missing pairs, NaN
+│   └── VerificationFailed  what was written does not read back as what was meant
+├── NotMergeable            3: a method whose effect is no change of weights
+├── NonFiniteLoss           3: training met NaN or infinity and stopped
+├── DeviceError             3: precision, attention or memory that this machine cannot give
+└── SnapshotError           3: a snapshot that is incomplete or belongs to another plan
 """
 
 __all__ = [

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lora_diffusion.errors import UsageError
-from lora_diffusion.export import blend_to_file, export
+from lora_diffusion.exporting import blend_to_file, export
 from lora_diffusion.files.adapter import read_adapter, write_adapter
 from lora_diffusion.files.dialects import dialects
 from lora_diffusion.generation.blend import blend_error

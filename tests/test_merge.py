@@ -13,7 +13,7 @@ from lora_diffusion.errors import CorruptFile, TargetError, UsageError, Verifica
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, open_checkpoint
 from lora_diffusion.files.safe import open_safe
-from lora_diffusion.merge import merge
+from lora_diffusion.merging import merge
 from tests.files.samples import pipeline_folder, sample_adapter, save, tiny_pipeline
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

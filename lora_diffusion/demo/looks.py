@@ -122,7 +122,8 @@ def _neon(layer: Array, ground: str, rng: Random) -> Looked:
 
 def _flat_colours(layer: Array, ground: str, rng: Random) -> Looked:
     words = rng.choice(["posterized", "flat colors"])
-    picture: Array = np.round(flatten(layer, GROUNDS[ground]) * 3) / 3
+    levels = np.float32(3)
+    picture = np.asarray(np.round(flatten(layer, GROUNDS[ground]) * levels) / levels, np.float32)
     return Looked(picture=picture, words=words, ground=ground)
 
 

@@ -10,11 +10,11 @@ from PIL import Image, ImageDraw, ImageFont
 from datasets_tools.storage import replacing
 from lora_diffusion.demo import held_out_prompts
 from lora_diffusion.errors import RunExists, UsageError
-from lora_diffusion.export import blend_to_file, export
+from lora_diffusion.exporting import blend_to_file, export
 from lora_diffusion.families import locate
 from lora_diffusion.files.adapter import Adapter, read_adapter
 from lora_diffusion.generation.generator import Generator
-from lora_diffusion.merge import merge
+from lora_diffusion.merging import merge
 from lora_diffusion.progress import Progress, clock
 from lora_diffusion.settings import from_toml
 from lora_diffusion.training.check import check_source

@@ -134,7 +134,8 @@ def _caption(arrangement: Arrangement, looked: Looked, rng: Random) -> str:
         subject = rng.choice(
             [f"{words} of {thing}", f"{subject}, {words}", f"{words} {noun} icon", f"{words}, {subject}"]
         )
-    return " ".join([subject, arrangement.place, _ground_words(looked.ground, rng)]).replace(" ,", ",").strip()
+    parts = [subject, arrangement.place, _ground_words(looked.ground, rng)]
+    return " ".join(part for part in parts if part).replace(" ,", ",")
 
 
 def _ground_words(ground: str, rng: Random) -> str:

@@ -25,7 +25,7 @@ Part = tuple[Adapter, float]
 """An adapter and its weight; negative weights remove a look."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # equal as the mapping that it is
 class Blend(Mapping[str, float]):
     """The weight of each adapter by name; 0 switches one off. Raises UsageError for a weight that is not finite."""
 

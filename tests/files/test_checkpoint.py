@@ -10,7 +10,7 @@ from lora_diffusion.errors import BaseNotFound, CorruptFile, FileError
 from lora_diffusion.families.layout import layout_of_configs, layout_of_keys
 from lora_diffusion.families.names import dotted, path_of, underscored
 from lora_diffusion.files.checkpoint import open_checkpoint
-from lora_diffusion.merge import merge
+from lora_diffusion.merging import merge
 from tests.files.samples import BASE, pipeline_folder, save
 
 _FOUR = ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",)

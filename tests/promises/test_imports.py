@@ -25,11 +25,11 @@ ALLOWED = {
         "training", "generation", "files", "families", "adapters", "objectives", "seeds", "settings", "devices",
         "embedded", "errors", "datasets_tools",
     },
-    "lora_diffusion.merge": {"files", "families", "adapters", "errors", "datasets_tools"},
-    "lora_diffusion.export": {"files", "generation", "errors", "datasets_tools"},
+    "lora_diffusion.merging": {"files", "families", "adapters", "errors", "datasets_tools"},
+    "lora_diffusion.exporting": {"files", "generation", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
-        "demo", "embedded", "errors", "export", "merge", "families", "files", "generation", "progress", "settings",
+        "demo", "embedded", "errors", "exporting", "merging", "families", "files", "generation", "progress", "settings",
         "seeds", "training", "datasets_tools",
     },
 }  # fmt: skip

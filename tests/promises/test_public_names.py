@@ -33,3 +33,9 @@ def test_every_public_function_and_class_has_a_docstring_or_a_parent_that_has(na
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in public]
     assert not [node.name for node in functions if not ast.get_docstring(node)]
     assert tree.body == [] or ast.get_docstring(tree), f"{name} does not say what it is"
+
+
+def test_a_public_name_is_never_hidden_by_a_module():
+    for name in lora_diffusion.__all__:
+        assert callable(getattr(lora_diffusion, name))
+        assert not pkgutil.get_importer(lora_diffusion.__path__[0]).find_spec(name)

@@ -1,0 +1,145 @@
+"""The command line is a contract: one JSON object on stdout, one clear line per error, exit codes 0 to 3."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lora_diffusion.cli import run
+from tests import tiny
+
+
+def call(capsys, *arguments):
+    """Run a command in this process; return (exit code, stdout, stderr)."""
+    code = run([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def answer(capsys, *arguments, code=0):
+    found, out, err = call(capsys, *arguments, "--json")
+    assert found == code, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def plan(base, pictures, tmp_path_factory):
+    """A plan file of three steps."""
+    path = tmp_path_factory.mktemp("plan") / "plan.toml"
+    path.write_text(
+        f'[base]\npath = "{base}"\n[data]\nfolder = "{pictures}"\n[adapter]\nrank = 4\n[optim]\nlr = 0.05\n'
+        '[run]\nsteps = 3\nbatch_size = 4\nprecision = "no"\ndevice = "cpu"\n'
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def adapter(plan, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained") / "out"
+    assert run(["train", str(plan), f"run.out={out}", "--json"]) == 0
+    return out / "adapter.safetensors"
+
+
+def test_help_answers_within_half_a_second():
+    command = [sys.executable, "-m", "lora_diffusion", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5
+    verbs = ("demo", "check", "prepare", "train", "generate", "blend", "merge", "export", "inspect")
+    assert all(verb in text for verb in verbs)
+
+
+def test_train_and_resume(capsys, plan, tmp_path):
+    done = answer(capsys, "train", plan, f"run.out={tmp_path / 'out'}")
+    assert (done["status"], done["steps"]) == ("finished", 3)
+    assert done["adapter"] == str(tmp_path / "out" / "adapter.safetensors")
+    assert done["seconds_per_step"] > 0
+    before = (tmp_path / "out" / "adapter.safetensors").read_bytes()
+    assert answer(capsys, "train", "--resume", tmp_path / "out")["adapter"] == done["adapter"]
+    assert (tmp_path / "out" / "adapter.safetensors").read_bytes() == before
+
+
+def test_generate_with_weights_of_any_sign(capsys, base, adapter, tmp_path):
+    weights = ["--adapter", f"{adapter}:0.8", "--adapter", f"{adapter}:-0.3"]
+    settings = ["--base", base, "--prompt", "a star", "--steps", "2", "--seed", "1", "--precision", "no"]
+    done = answer(capsys, "generate", *settings, *weights, "--count", "2", "--out", tmp_path / "g.png")
+    assert done["images"] == [str(tmp_path / "g-0.png"), str(tmp_path / "g-1.png")]
+    assert (tmp_path / "g-0.png").stat().st_size > 1000
+
+
+def test_blend_merge_export_inspect(capsys, base, adapter, tmp_path):
+    blend = answer(capsys, "blend", f"{adapter}:0.7", f"{adapter}:-0.3", "--out", tmp_path / "b.safetensors")
+    assert blend["report"]["total"] < 1e-6
+    for dialect in ("kohya", "diffusers", "peft"):
+        done = answer(capsys, "export", adapter, tmp_path / f"{dialect}.safetensors", "--dialect", dialect)
+        assert len(done["sha256"]) == 64
+        found = answer(capsys, "inspect", done["path"])
+        assert (found["dialect"], found["family"], found["anomalies"]) == (dialect, "sd1", [])
+        assert found["modules"] == {"denoiser": 32}
+    single = answer(capsys, "merge", "--base", base, "--adapter", f"{adapter}:0.8", "--out", tmp_path / "m.safetensors")
+    folder = answer(capsys, "merge", "--base", base, "--adapter", f"{adapter}:0.8", "--out", tmp_path / "m")
+    assert (tmp_path / "m" / "model_index.json").is_file()
+    assert {"total", "layers"} <= single["report"].keys() & folder["report"].keys()
+
+
+def test_check_finds_what_blocks_and_prepare_goes_on_without_it(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    (folder / "bad.png").write_bytes(b"<html>")
+    found = answer(capsys, "check", folder, "--report", tmp_path / "r.html", code=1)
+    assert [each["file"] for each in found["findings"] if each["severity"] == "blocks"] == ["bad.png"]
+    assert found["images"] == 3
+    assert {"width", "height", "count"} == found["buckets"][0].keys()
+    assert "bad.png" in (tmp_path / "r.html").read_text()
+    done = answer(capsys, "prepare", folder, "trigger=zyx")
+    assert (done["images"], done["quarantined"][0]["file"]) == (3, "bad.png")
+    assert len((folder / "manifest.jsonl").read_text().splitlines()) == 3
+
+
+def test_check_of_a_plan_looks_at_the_base_and_the_settings(capsys, plan):
+    assert answer(capsys, "check", plan)["images"] == 6
+    found = answer(capsys, "check", plan, "base.path=/no/model", "optim.lr=5", code=1)
+    assert {"base-missing", "rate-odd"} <= {each["code"] for each in found["findings"]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["train", "PLAN", "adapter.rnk=4", "run.out=OUT"], 2, "adapter.rank"),
+        (["train", "PLAN", "base.path=/no/model", "run.out=OUT"], 2, "/no/model"),
+        (["train", "PLAN", "data.folder=/no/folder", "run.out=OUT"], 2, "/no/folder"),
+        (["train", "PLAN", "adapter.rank=x", "run.out=OUT"], 2, "adapter.rank"),
+        (["train", "NONE.toml"], 2, "NONE.toml"),
+        (["train"], 2, "--resume"),
+        (["train", "--resume", "OUT"], 2, "holds no run"),
+        (["generate", "--base", "BASE", "--adapter", "NONE.safetensors", "--prompt", "x"], 2, "NONE.safetensors"),
+        (["generate", "--base", "BASE", "--prompt", "x", "--steps", "0"], 2, "steps"),
+        (["blend", "ADAPTER:0.5", "--out", "OUT.txt"], 2, "OUT.txt"),
+        (["export", "ADAPTER", "ADAPTER"], 2, "exists already"),
+        (["export", "ADAPTER", "OUT.safetensors", "--dialect", "konya"], 2, "kohya"),
+        (["merge", "--base", "/no/model", "--adapter", "ADAPTER", "--out", "OUT"], 2, "/no/model"),
+        (["inspect", "NONE.safetensors"], 2, "NONE.safetensors"),
+        (["inspect", "JUNK"], 3, "JUNK"),
+        (["check", "/no/folder"], 2, "/no/folder"),
+        (["no-such-verb"], 2, "no-such-verb"),
+    ],
+)
+def test_an_error_is_one_clear_line_and_writes_nothing(capsys, plan, base, adapter, tmp_path, arguments, code, says):
+    junk = tmp_path / "JUNK"
+    junk.write_bytes(b"\x80\x04junk" * 50)
+    names = {"PLAN": plan, "BASE": base, "ADAPTER": adapter, "OUT": tmp_path / "OUT", "JUNK": junk}
+    filled = []
+    for argument in arguments:
+        for name, path in names.items():
+            argument = argument.replace(name, str(path)) if argument.startswith((name, "run.out=")) else argument
+        filled.append(argument)
+    found, out, err = call(capsys, *filled, "--json")
+    assert (found, out) == (code, "")
+    assert says in err
+    assert "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["JUNK"]
