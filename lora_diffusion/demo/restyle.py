@@ -109,7 +109,7 @@ def _nearest(picture: Array, palette: Sequence[Colour]) -> Array:
 def _closeness(picture: Array, paper: Array) -> Array:
     apart = (picture - paper) * (picture - paper)
     distance = apart[..., 0] * np.float32(0.4) + apart[..., 1] * np.float32(0.8) + apart[..., 2] * np.float32(0.3)
-    near: Array = 1 / (distance + np.float32(0.004))
+    near: Array = np.reciprocal(distance + np.float32(0.004))
     squared: Array = near * near
     return squared * squared
 
