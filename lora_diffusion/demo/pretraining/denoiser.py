@@ -73,7 +73,7 @@ def train_denoiser(
         weights.step(budget.rate(step, warmup=60, hold=0.2))
         step += 1
         if step % 50 == 0:
-            _log.info("denoiser: %3.0f %%, step %d, loss %.4f", 100 * budget.progress, step, float(loss))
+            _log.info("denoiser: %3.0f %%, step %d, loss %.4f", 100 * budget.progress, step, float(loss.detach()))
     weights.load_mean()
     return Denoiser(unet=unet.eval(), text_encoder=text.eval())
 
