@@ -1,0 +1,56 @@
+"""Two processes train what one trains: a step is one global batch, whoever computes it."""
+
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+from lora_diffusion.settings import to_toml
+from lora_diffusion.training import loop
+from tests import tiny
+
+STEPS = 12
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(base, pictures, tmp_path):
+    plan = tiny.plan(base, pictures, tmp_path / "one", f"run.steps={STEPS}", "data.caption_dropout=0.3")
+    one = load_file(loop.train(plan).adapter)
+    (tmp_path / "plan.toml").write_text(to_toml(plan), "utf-8")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = ["-m", "lora_diffusion", "train", tmp_path / "plan.toml", f"run.out={tmp_path / 'two'}", "--json"]
+    done = subprocess.run([*launcher, *map(str, command)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") == 1  # one answer, not one per process
+    two = load_file(tmp_path / "two" / "adapter.safetensors")
+    assert one.keys() == two.keys()
+    assert max((one[key] - two[key]).abs().max().item() for key in one) <= 1e-6
+    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == STEPS
+
+
+@pytest.mark.slow
+def test_accelerate_launch_runs_the_same_command(base, pictures, tmp_path):
+    plan = tiny.plan(base, pictures, tmp_path / "one", "run.steps=2")
+    (tmp_path / "plan.toml").write_text(to_toml(plan), "utf-8")
+    options = [
+        "--cpu",
+        "--num_processes",
+        "1",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+    ]
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *options]
+    command = ["-m", "lora_diffusion", "train", str(tmp_path / "plan.toml"), "--json"]
+    done = subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "one" / "adapter.safetensors").read_bytes() == _alone(plan, tmp_path)
+
+
+def _alone(plan, tmp_path):
+    elsewhere = plan.run.model_copy(update={"out": str(tmp_path / "alone")})
+    return loop.train(plan.model_copy(update={"run": elsewhere})).adapter.read_bytes()
