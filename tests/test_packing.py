@@ -1,6 +1,7 @@
 """Packed convolutions are the same convolutions: same objects, same output, same gradients, and back again."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from lora_diffusion.adapters.inject import eject, inject
 from lora_diffusion.adapters.spec import AdapterSpec
 from lora_diffusion.families.base import slots_of
 from lora_diffusion.families.packing import can_pack, pack, unpack
+from lora_diffusion.training.loop import train
+from tests import tiny
 
 pytestmark = pytest.mark.skipif(
     not can_pack(torch.device("cpu"), torch.bfloat16), reason="this torch has no packed convolutions"
@@ -120,3 +123,12 @@ def test_the_graph_keeps_no_activation():
     with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
         model(picture(24, 8, 8).requires_grad_())
     assert kept == []
+
+
+def test_a_plan_can_do_without_and_differs_only_by_rounding(base, pictures, tmp_path):
+    given = ("run.precision=bf16", "run.steps=1", "run.snapshot_every=0")
+    plans = [tiny.plan(base, pictures, tmp_path / on, *given, f"run.pack_weights={on}") for on in ("true", "false")]
+    packed, plain = (json.loads((train(plan).run / "metrics.jsonl").read_text()) for plan in plans)
+    assert packed["norm"] != plain["norm"]
+    assert packed["loss"] == pytest.approx(plain["loss"], rel=1e-2)
+    assert packed["norm"] == pytest.approx(plain["norm"], rel=5e-2)

@@ -21,6 +21,7 @@ from lora_diffusion.errors import NonFiniteLoss, SnapshotError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Family
+from lora_diffusion.families.packing import can_pack, pack
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.training import snapshot
 from lora_diffusion.training.data import GlobalBatch, TrainingData, bucket_rule, load_manifest
@@ -134,6 +135,8 @@ def _prepare(run: Run, accelerator: Any) -> "Session":
     dtype = DTYPES[plan.run.precision]
     components = family.load(path, dtype=dtype, device=accelerator.device, tokenizer=plan.base.tokenizer)
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
+    if plan.run.pack_weights and can_pack(accelerator.device, dtype):
+        pack(components.denoiser)
     rule = bucket_rule(plan.data, components)
     slots = family.slots(components)
     targets = inject(slots, plan.adapter, name=NAME, target_sets=family.targets, seed=plan.run.seed)

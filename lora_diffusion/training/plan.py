@@ -166,6 +166,10 @@ class RunPlan(Section):
     attention: Literal["auto", "sdpa", "xformers", "matmul"] = Field(
         default="auto", description="auto takes what is fastest for the device and the sequence length."
     )
+    pack_weights: bool = Field(
+        default=True,
+        description="Keep frozen convolutions as a bf16 CPU multiplies them: 15-20 % faster, 2 GB more for SD 1.5.",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Recompute activations: about 25 % slower, far less memory."
     )
