@@ -17,6 +17,7 @@ from datasets_tools.errors import DatasetError
 from datasets_tools.manifest import Manifest
 from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision, keep_freed_memory
+from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import NonFiniteLoss, SnapshotError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
@@ -96,7 +97,7 @@ def _failure_noted(session: "Session") -> Iterator[None]:
 def _settled(plan: TrainPlan) -> TrainPlan:
     """Return the plan with what `auto` and empty names come to, so that a resume elsewhere does not differ."""
     device = choose_device(plan.run.device)
-    name = plan.adapter.name or plan.data.trigger or Path(plan.data.folder).absolute().name
+    name = plan.adapter.name or plan.data.trigger or picture_folder(plan.data.folder).absolute().name
     run = {"device": device.type, "precision": choose_precision(plan.run.precision, device)}
     return plan.model_copy(
         update={
@@ -202,7 +203,7 @@ class Session:
         plan = self.run.plan
         while self.step < plan.run.steps:
             self._take_step(self.data.global_batch(self.step))
-            if self._any(bool(stop)):
+            if self._any(bool(stop)) and self.step < plan.run.steps:
                 self._snapshot()
                 return self._end("stopped", stop.reason)
             every, previews = plan.run.snapshot_every, plan.previews.every

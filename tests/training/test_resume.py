@@ -186,3 +186,16 @@ def test_a_full_disk_stops_with_the_remedy_and_the_run_goes_on_afterwards(base, 
     assert caught.value.hint
     assert snapshot.newest(tmp_path / "out" / "snapshots").step == 4
     assert loop.resume(tmp_path / "out").adapter.read_bytes() == whole
+
+
+def test_a_resume_is_exact_in_bf16_whatever_size_comes_first(tmp_path):
+    """Packed weights and kernels may choose by the first shape they meet; a resume meets another one first."""
+    folder = tiny.pictures(tmp_path / "p", 5, sizes=((128, 128), (192, 96), (96, 160)))
+    settings = ("run.precision=bf16", "run.batch_size=2", "run.steps=5", "run.snapshot_every=0")
+    whole = loop.train(tiny.plan("demo", folder, tmp_path / "whole", *settings))
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(tiny.plan("demo", folder, tmp_path / "parts", *settings), stop=stop)
+    for _ in range(3):
+        loop.resume(tmp_path / "parts", stop=stop)
+    assert loop.resume(tmp_path / "parts").adapter.read_bytes() == whole.adapter.read_bytes()
