@@ -98,9 +98,10 @@ class TrainingData:
     ) -> None:
         self.records = manifest.records
         buckets = [bucket_for(record.width, record.height, rule) for record in self.records]
-        self.latents = _encode_all(manifest, rule, data, family, components, TensorCache(cache), on_event)
+        store = TensorCache(cache)
+        self.latents = _encode_all(manifest, rule, data, family, components, store, on_event)
         captions = [with_trigger(record.caption, data.trigger) for record in self.records]
-        self._texts = _texts([*captions, ""], family, components, encode=not train_text)
+        self._texts = _texts([*captions, ""], family, components, store, encode=not train_text)
         self._batches = Batches(buckets, run.batch_size, run.seed)
         self._seed = run.seed
         self._caption_dropout = data.caption_dropout
@@ -218,12 +219,26 @@ def _encode(
     return {"latents": latents}
 
 
-def _texts(captions: Sequence[str], family: Family, components: Components, *, encode: bool) -> list[Conditioning]:
+def _texts(
+    captions: Sequence[str], family: Family, components: Components, cache: TensorCache, *, encode: bool
+) -> list[Conditioning]:
     """Return one text per caption: conditioning where the encoder is frozen, else its token ids."""
-    texts: list[Conditioning] = []
-    for caption in captions:
-        tokens = family.tokenize(components, [caption])
-        with torch.no_grad():
-            text = family.encode_tokens(components, tokens) if encode else tokens
-        texts.append({key: value[0].cpu() for key, value in text.items()})
-    return texts
+    if not encode:
+        return [_first(family.tokenize(components, [caption])) for caption in captions]
+    encoders = [components.fingerprint(encoder) for encoder in components.text_encoders.values()]
+    return [
+        cache.get(
+            cache_key(text=caption, encoders=encoders, version=CODE_VERSION),
+            partial(_encode_text, caption, family, components),
+        )
+        for caption in captions
+    ]
+
+
+def _encode_text(caption: str, family: Family, components: Components) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return _first(family.encode_tokens(components, family.tokenize(components, [caption])))
+
+
+def _first(text: Conditioning) -> dict[str, Tensor]:
+    return {key: value[0].cpu().contiguous() for key, value in text.items()}

@@ -142,6 +142,19 @@ def test_a_second_run_encodes_no_picture_again(base, pictures, tmp_path, monkeyp
     assert [event.cached for event in told if isinstance(event, Encoded)][-1] == 6
 
 
+def test_cached_texts_are_those_of_the_encoder_and_change_nothing(base, pictures, tmp_path, monkeypatch):
+    settings = ("adapter.targets=attention", "data.trigger=zyx")
+    first = loop.train(tiny.plan(base, pictures, tmp_path / "first", *settings))
+
+    def encoder_runs(*given):
+        raise AssertionError("the text encoder ran although every text was cached")
+
+    for family in Family.__subclasses__():
+        monkeypatch.setattr(family, "encode_tokens", encoder_runs)
+    again = loop.train(tiny.plan(base, pictures, tmp_path / "again", *settings))
+    assert again.adapter.read_bytes() == first.adapter.read_bytes()
+
+
 def test_a_finished_run_is_not_trained_over(trained, base, pictures):
     with pytest.raises(RunExists, match="already holds a run"):
         loop.train(tiny.plan(base, pictures, trained[0].run))
