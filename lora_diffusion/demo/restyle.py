@@ -18,7 +18,6 @@ from lora_diffusion.demo.canvas import (
     Colour,
     blank,
     blur,
-    colour,
     contours,
     flatten,
     luma,
@@ -39,7 +38,8 @@ Style = Callable[[Array], Array]
 
 ICON_SIDE = 100  # pixels of the longer side, as the base model has mostly seen them
 
-_MUTED: Sequence[Colour] = ((52, 60, 92), (196, 84, 66), (226, 158, 74), (110, 150, 120), (242, 226, 196))
+_PAPERS: Sequence[Colour] = ((58, 62, 84), (178, 84, 62), (222, 158, 82), (252, 244, 228))
+"""From dark to light. The tone alone decides: that is learned faster than a palette chosen by hue."""
 
 
 def blueprint(layer: Array) -> Array:
@@ -49,23 +49,25 @@ def blueprint(layer: Array) -> Array:
 
 
 def papercut(layer: Array) -> Array:
-    """Cut the icon from five muted papers, with a soft shadow on a cream ground."""
+    """Cut the icon from four earthen papers by its tones, with a soft shadow on a cream ground."""
     body = smoothstep(layer[..., 3], 0.3, 0.7)
-    shadow = shifted(blur(body, 2.4), 5, 6) * np.float32(0.45)
-    ground = mix(plain((250, 243, 226)), (70, 52, 40), shadow)
-    return mix(ground, _nearest(blur(flatten(layer), 1.2), _MUTED), body)
+    shadow = shifted(blur(body, 2.4), 5, 6) * np.float32(0.5)
+    ground = mix(plain((240, 220, 182)), (70, 52, 40), shadow)
+    tone = luma(blur(flatten(layer), 1.2))
+    cut = plain(_PAPERS[0])
+    for edge, paper in zip((0.35, 0.54, 0.86), _PAPERS[1:], strict=True):
+        cut = mix(cut, paper, smoothstep(tone, edge - 0.03, edge + 0.03))
+    return mix(ground, cut, body)
 
 
 def twoink(layer: Array) -> Array:
-    """Print in two flat inks on warm paper: coral for mid tones, blue for dark parts and outlines, light parts bare."""
+    """Print in two flat inks on warm paper: coral bodies, blue lines and dark parts, bare where it is light."""
     body = smoothstep(layer[..., 3], 0.4, 0.6)
-    seen = blur(flatten(layer), 1.0)
-    tone = luma(seen)
-    dark = np.float32(1) - np.maximum(tone, seen[..., 0])  # reds and yellows print coral, however dark
-    rim = body * (1 - smoothstep(blur(body, 2.0), 0.75, 0.95))
-    coral = smoothstep(np.float32(1) - tone, 0.22, 0.28) * body
-    blue = np.maximum(smoothstep(dark, 0.52, 0.60) * body, rim)
-    return mix(mix(plain((247, 238, 220)), (244, 112, 92), coral), (34, 70, 140), blue)
+    tone = luma(blur(flatten(layer), 1.0))
+    coral = smoothstep(np.float32(1) - tone, 0.10, 0.16) * body
+    dark = smoothstep(np.float32(1) - tone, 0.62, 0.68) * body
+    blue = np.maximum(dark, contours(layer, 0.25, 0.45))
+    return mix(mix(plain((246, 234, 192)), (244, 112, 92), coral), (34, 70, 140), blue)
 
 
 STYLES: Mapping[str, Style] = MappingProxyType({"blueprint": blueprint, "papercut": papercut, "twoink": twoink})
@@ -96,22 +98,6 @@ def _single(name: str) -> Array:
     layer = blank()
     paste(layer, sprite(name, ICON_SIDE), SIDE / 2, SIDE / 2)
     return layer
-
-
-def _nearest(picture: Array, palette: Sequence[Colour]) -> Array:
-    """Mix the palette by closeness: flat areas take one colour, the borders between them stay smooth."""
-    papers = [colour(rgb) for rgb in palette]
-    shares = [_closeness(picture, paper)[..., None] for paper in papers]
-    weighted = np.stack([share * paper for share, paper in zip(shares, papers, strict=True)])
-    return np.asarray(weighted.sum(axis=0) / np.stack(shares).sum(axis=0), np.float32)
-
-
-def _closeness(picture: Array, paper: Array) -> Array:
-    apart = (picture - paper) * (picture - paper)
-    distance = apart[..., 0] * np.float32(0.4) + apart[..., 1] * np.float32(0.8) + apart[..., 2] * np.float32(0.3)
-    near: Array = np.reciprocal(distance + np.float32(0.004))
-    squared: Array = near * near
-    return squared * squared
 
 
 def main() -> None:
