@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from lora_diffusion.settings import from_toml
@@ -19,11 +20,13 @@ def main() -> None:
     plan = from_toml(TrainPlan, chosen.plan, [f"run.out={chosen.out}"])
     steps: list[Stepped] = []
     first: list[float] = []
+    clock: list[float] = []
 
     def watch(event: Event) -> None:
         if isinstance(event, Stepped):
             first.append(time.time() - chosen.spawned)
             steps.append(event)
+            clock.append(time.process_time())
 
     from lora_diffusion.devices import choose_device
     from lora_diffusion.training.loop import train
@@ -35,6 +38,7 @@ def main() -> None:
             {
                 "losses": [step.loss for step in steps],
                 "seconds": [step.seconds for step in steps],
+                "processor": [after - before for before, after in pairwise(clock)],
                 "first": first[0],
                 "peak": peak_gib(choose_device(plan.run.device)),
             }

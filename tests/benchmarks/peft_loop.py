@@ -8,6 +8,7 @@ the arithmetic, not who knows of them. Batches and initial LoRA are the product'
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _train(
         parameters, lr=optim.lr, betas=optim.betas, eps=optim.eps, weight_decay=optim.weight_decay, fused=True
     )
     goal = objective("epsilon", batches["alphas_cumprod"])
-    losses, seconds, first = [], [], 0.0
+    losses, seconds, clock, first = [], [], [], 0.0
     for step in range(plan.run.steps):
         began = time.perf_counter()
         latents, noise, t, context = (batches[key][step] for key in ("latents", "noise", "timesteps", "context"))
@@ -95,8 +96,10 @@ def _train(
         optimizer.zero_grad()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - began)
+        clock.append(time.process_time())
         first = first or time.time() - spawned
-    return {"losses": losses, "seconds": seconds, "first": first}
+    processor = [after - before for before, after in pairwise(clock)]
+    return {"losses": losses, "seconds": seconds, "processor": processor, "first": first}
 
 
 if __name__ == "__main__":
