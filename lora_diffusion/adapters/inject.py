@@ -117,9 +117,7 @@ def set_weights(slots: Slots, weights: Mapping[str, float]) -> None:
     for slot in slots.values():
         adapted = slot.module
         if isinstance(adapted, Adapted):
-            for name, weight in weights.items():
-                if name in adapted.names:
-                    adapted.set_weight(name, weight)
+            adapted.set_weights(weights)
 
 
 def trained_weights(slots: Slots, name: str) -> dict[str, Weights]:

@@ -1,6 +1,7 @@
 """A frozen base module with named adapters beside it."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -72,6 +73,7 @@ class Adapted(nn.Module):
         self.names: list[str] = []
         self.register_buffer("weights", torch.zeros(0), persistent=False)
         self.lone = False
+        self._values: list[float] = []
         self._stack: _Stack | None = None
 
     def __getattr__(self, name: str) -> Any:
@@ -83,20 +85,21 @@ class Adapted(nn.Module):
     def add(self, name: str, layer: AdapterLayer, weight: float) -> None:
         self.names.append(name)
         self.layers.append(layer)
-        self._replace_weights([*self.weights.tolist(), weight])
+        self._replace_weights([*self._values, weight])
 
     def remove(self, name: str) -> None:
         place = self.names.index(name)
-        values = self.weights.tolist()
+        values = list(self._values)
         del self.names[place], self.layers[place], values[place]
         self._replace_weights(values)
 
-    def set_weight(self, name: str, weight: float) -> None:
-        """Change one adapter's weight in place: nothing is reloaded, and a compiled graph stays valid."""
-        self.weights[self.names.index(name)] = weight
-        self.lone = self.weights.tolist() == [1.0]
+    def set_weights(self, weights: Mapping[str, float]) -> None:
+        """Change weights by name in place: nothing is reloaded, and a compiled graph stays valid."""
+        values = [weights.get(name, old) for name, old in zip(self.names, self._values, strict=True)]
+        self._values, self.lone = values, values == [1.0]
+        self.weights.copy_(torch.tensor(values))
         if self._stack is not None:
-            self._stack.set_weights(self.weights)
+            self._stack.set_weights(values)
 
     def layer(self, name: str) -> AdapterLayer:
         found = self.layers[self.names.index(name)]
@@ -117,10 +120,10 @@ class Adapted(nn.Module):
         """Without gradients all low-rank layers run as one pair of products, however many there are."""
         if self._stack is None:
             self._stack = _Stack([layer for layer in self.layers if isinstance(layer, AdapterLayer)], x.dtype)
-            self._stack.set_weights(self.weights)
+            self._stack.set_weights(self._values)
         y: Tensor = self.base(x)
         total = y + self._sum(x, y, self._stack.others) if self._stack.others else y
-        return total + self._stack(x, self.base) if self._stack.members else total
+        return self._stack.add(total, x, self.base) if self._stack.members else total
 
     def _sum(self, x: Tensor, y: Tensor, places: list[int]) -> Tensor:
         weights = self.weights.to(y.dtype)
@@ -132,7 +135,7 @@ class Adapted(nn.Module):
     def _replace_weights(self, values: list[float]) -> None:
         device = next(self.base.parameters()).device
         self.weights = torch.tensor(values, dtype=torch.float32, device=device)
-        self.lone = values == [1.0]
+        self._values, self.lone = values, values == [1.0]
         self._stack = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
@@ -154,16 +157,21 @@ class _Stack:
         if rows:
             self.down = torch.cat([down.detach() for down, _, _ in rows]).to(dtype)
             self.up = torch.cat([up.detach() for _, up, _ in rows], dim=1).to(dtype)
-            self.scales = torch.cat([down.new_full((down.shape[0],), scale) for down, _, scale in rows])
-            self.repeats = torch.tensor([down.shape[0] for down, _, _ in rows], device=self.down.device)
-            self.gain = torch.zeros_like(self.scales, dtype=dtype)
+            self.scales = [(found[2], found[0].shape[0]) for found in rows]
+            self.gain = torch.zeros(len(self.down), dtype=dtype, device=self.down.device)
 
-    def set_weights(self, weights: Tensor) -> None:
+    def set_weights(self, weights: list[float]) -> None:
+        """Set the weight of every layer of the target, in one copy."""
         if self.members:
-            self.gain.copy_(weights[self.members].repeat_interleave(self.repeats) * self.scales)
+            gains = [[weights[i] * scale] * rank for i, (scale, rank) in zip(self.members, self.scales, strict=True)]
+            self.gain.copy_(torch.tensor([gain for rows in gains for gain in rows]))
 
-    def __call__(self, x: Tensor, base: nn.Module) -> Tensor:
-        return low_rank(x, self.down, self.up, base, self.gain)
+    def add(self, y: Tensor, x: Tensor, base: nn.Module) -> Tensor:
+        """Return y plus the weighted sum; a matrix product adds onto y in the same pass."""
+        if isinstance(base, nn.Conv2d):
+            return y + low_rank(x, self.down, self.up, base, self.gain)
+        hidden = F.linear(x.flatten(0, -2), self.down).mul_(self.gain)
+        return torch.addmm(y.flatten(0, -2), hidden, self.up.t()).view_as(y)
 
 
 def low_rank(x: Tensor, down: Tensor, up: Tensor, base: nn.Module, gain: float | Tensor) -> Tensor:
