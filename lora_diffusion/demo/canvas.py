@@ -35,6 +35,7 @@ WHITE: Colour = (255, 255, 255)
 
 
 def colour(rgb: Colour) -> Array:
+    """Return a colour of 0..255 as floats in 0..1."""
     return np.asarray(rgb, np.float32) / np.float32(255)
 
 
@@ -92,6 +93,7 @@ def blur(x: Array, radius: float) -> Array:
 
 
 def shifted(mask: Array, right: int, down: int) -> Array:
+    """Move a mask by pixels; what leaves at one side comes in at the other."""
     return np.roll(mask, (down, right), (0, 1))
 
 
@@ -107,6 +109,7 @@ def contours(layer: Array, low: float = 0.10, high: float = 0.30) -> Array:
 
 
 def to_image(picture: Array) -> Image.Image:
+    """Return a float picture in 0..1 as 8-bit RGB."""
     return _bytes(picture)
 
 
