@@ -29,7 +29,7 @@ ALLOWED = {
     "lora_diffusion.exporting": {"files", "generation", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
-        "demo", "embedded", "errors", "exporting", "merging", "families", "files", "generation", "progress", "settings",
+        "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation", "progress", "settings",
         "seeds", "training", "datasets_tools",
     },
 }  # fmt: skip
