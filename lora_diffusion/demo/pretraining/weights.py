@@ -28,8 +28,9 @@ class Rates:
 class Weights:
     """Owns the optimisers of some parameters: Muon for matrices and kernels, AdamW for the rest.
 
-    Muon (Jordan 2024) reached in 200 steps of the VAE what AdamW, at the one rate tried, had not after 700. `adamw_only` names parameters that
-    are tables or ends of the network, where it does not apply. Raises DeviceError where torch lacks Muon.
+    Muon (Jordan 2024) reached in 200 steps of the VAE what AdamW, at the one rate tried, had not after 700.
+    `adamw_only` names parameters that are tables or ends of the network, where it does not apply. Raises DeviceError
+    where torch lacks Muon.
     """
 
     def __init__(
