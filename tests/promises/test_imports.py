@@ -29,8 +29,8 @@ ALLOWED = {
     "lora_diffusion.exporting": {"files", "generation", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
-        "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation", "progress", "settings",
-        "seeds", "training", "datasets_tools",
+        "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation",
+        "progress", "settings", "seeds", "training", "datasets_tools",
     },
 }  # fmt: skip
 """Package or module -> which of ours it may import; cli may import all of them and nobody imports cli."""
