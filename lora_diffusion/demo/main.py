@@ -17,7 +17,7 @@ from lora_diffusion.generation.generator import Generator
 from lora_diffusion.merging import merge
 from lora_diffusion.progress import Progress, clock
 from lora_diffusion.settings import from_toml
-from lora_diffusion.training.check import check_source
+from lora_diffusion.training.check import check_plan
 from lora_diffusion.training.loop import resume, train
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.run import Run
@@ -26,6 +26,8 @@ __all__ = ["Demo", "run_demo"]
 
 PLAN = Path(__file__).parent / "plan.toml"
 FIRST, SECOND = "blueprint", "papercut"
+BLEND = {FIRST: 0.4, SECOND: 0.8}
+"""Blueprint is the stronger of the two: at equal weights little is seen of the other."""
 ROWS = 8
 STEPS = 20
 
@@ -81,7 +83,7 @@ def run_demo(out: Path, *, say: Say) -> Demo:
         for style, adapter in adapters.items()
         for dialect in ("kohya", "diffusers")
     )
-    blended = blend_to_file([(adapters[FIRST], 0.5), (adapters[SECOND], 0.5)], out / "blend.safetensors")
+    blended = blend_to_file([(adapters[style], BLEND[style]) for style in BLEND], out / "blend.safetensors")
     merged = merge(locate("demo"), [(adapters[FIRST], 1.0)], out / f"demo-{FIRST}.safetensors")
     say(f"every file was read back: blend off by {blended.report.total:.1e}, merge by {merged.report.total:.1e}")
     return Demo(
@@ -94,10 +96,10 @@ def _plan(style: str, out: Path) -> TrainPlan:
 
 
 def _check(style: str, plan: TrainPlan, say: Say) -> None:
-    report = check_source(plan.data.folder)
+    report = check_plan(plan)
     if report.blocked:
         raise UsageError(f"the demo style {style} is damaged", hint="install the package again")
-    say(f"{style}: {report.images} pictures are ready to train")
+    say(f"{style}: {report.images} pictures are ready to train, health score {report.score} of 100")
 
 
 def _trained(style: str, plan: TrainPlan, say: Say) -> Path:
@@ -134,7 +136,7 @@ def _draw(adapters: dict[str, Adapter], path: Path) -> Path:
         f"{FIRST} 0.5": {FIRST: 0.5},
         f"{FIRST} 1.0": {FIRST: 1.0},
         f"{SECOND} 1.0": {SECOND: 1.0},
-        "blend 0.5 + 0.5": {FIRST: 0.5, SECOND: 0.5},
+        f"blend {BLEND[FIRST]} + {BLEND[SECOND]}": BLEND,
     }
     prompts = held_out_prompts(ROWS)
     pictures: list[list[Image.Image]] = []

@@ -14,7 +14,7 @@ from lora_diffusion.families import detect, locate
 from lora_diffusion.settings import from_toml
 from lora_diffusion.training.plan import DataPlan, TrainPlan
 
-__all__ = ["check_source", "prepare_folder"]
+__all__ = ["check_plan", "check_source", "prepare_folder"]
 
 _FOLDER_RULE = BucketRule(resolution=512, step=64)
 """For a folder without a plan: what Stable Diffusion 1.5 trains at."""
@@ -28,7 +28,11 @@ def check_source(source: str, overrides: Sequence[str] = ()) -> Report:
     """Check a folder of pictures, or a plan with its pictures. Raises only where the request itself is wrong."""
     if not source.endswith(".toml"):
         return check_folder(picture_folder(source), rule=_FOLDER_RULE)
-    plan = from_toml(TrainPlan, Path(source), overrides)
+    return check_plan(from_toml(TrainPlan, Path(source), overrides))
+
+
+def check_plan(plan: TrainPlan) -> Report:
+    """Check everything that a plan names: pictures, captions, base model, disk, and settings that cannot work well."""
     report = check_folder(
         picture_folder(plan.data.folder), rule=_rule(plan), batch_size=plan.run.batch_size, trigger=plan.data.trigger
     )
