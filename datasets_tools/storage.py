@@ -128,7 +128,7 @@ def sha256_file(path: Path) -> str:
 def free_bytes(folder: Path) -> int:
     """Return the bytes that can still be written to the disk of `folder`, which need not exist yet."""
     folder = Path(folder).absolute()
-    while not folder.exists():
+    while not folder.exists() and folder != folder.parent:  # a drive that is not there is its own parent
         folder = folder.parent
     return shutil.disk_usage(folder).free
 

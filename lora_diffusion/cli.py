@@ -3,6 +3,7 @@
 Results go to stdout, with --json as exactly one JSON object; progress and errors go to stderr.
 """
 
+import io
 import json
 import logging
 import sys
@@ -132,6 +133,8 @@ def generate(
     from lora_diffusion.generation.generator import Generator
     from lora_diffusion.progress import Progress
 
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{out} is no .png", hint="pictures are written as PNG, which carries their settings")
     adapters = _adapters(adapter)
     began = time.perf_counter()
     paths = []
@@ -166,6 +169,7 @@ def blend(
     """Write one adapter that equals the weighted sum of several, and how exactly it does."""
     from lora_diffusion.exporting import blend_to_file
 
+    _require_no_input(out, adapters)
     done = blend_to_file(_adapters(adapters), out, method=method, rank=rank, keep=keep)
     _answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
 
@@ -184,6 +188,7 @@ def merge(
     from lora_diffusion.families import locate
     from lora_diffusion.merging import merge as merge_files
 
+    _require_no_input(out, adapter or [])
     done = merge_files(locate(base), _adapters(adapter), out, precision=precision)
     _answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
 
@@ -220,6 +225,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; an error is one line with its remedy on stderr."""
     from datasets_tools.errors import DatasetError
 
+    for stream in (sys.stdout, sys.stderr):  # a pipe on Windows has a code page in which not every name can be written
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         code = app(list(arguments), prog_name="lora-diffusion", standalone_mode=False)
@@ -256,6 +264,12 @@ def _adapters(specs: Sequence[str] | None) -> "list[tuple[Adapter, float]]":
     return [(read_adapter(path), weight) for path, weight in parsed]
 
 
+def _require_no_input(out: Path, specs: Sequence[str]) -> None:
+    for path, _ in map(_parsed, specs):
+        if out.exists() and path.exists() and out.samefile(path):
+            raise UsageError(f"{out} is one of the adapters to read", hint="give the result another name")
+
+
 def _parsed(spec: str) -> tuple[Path, float]:
     """Split FILE:WEIGHT; without a weight it is 1. A drive letter's colon is no weight."""
     path, colon, weight = spec.rpartition(":")
@@ -270,6 +284,10 @@ def _numbered(out: Path, number: int, count: int) -> Path:
 
 
 def _written(done: Any) -> dict[str, Any]:
+    for repair in getattr(done, "repairs", ()):
+        _say(f"mended: {repair}")
+    for key in getattr(done, "dropped", ()):
+        _say(f"left out for privacy: {key}")
     return {"path": str(done.path), "sha256": done.sha256, "report": done.report.to_dict()}
 
 

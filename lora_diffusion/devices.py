@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from lora_diffusion.errors import DeviceError
+from lora_diffusion.errors import DeviceError, UsageError
 
 __all__ = ["DTYPES", "choose_device", "choose_precision", "keep_freed_memory"]
 
@@ -22,8 +22,10 @@ def choose_device(device: str) -> torch.device:
 
 def choose_precision(precision: str, device: torch.device) -> str:
     """Return bf16, fp16 or no. auto takes bf16 where the hardware multiplies it: elsewhere it is slower than fp32."""
+    if precision not in ("auto", "bf16", "fp16", "no"):
+        raise UsageError(f"precision {precision!r} is not known", hint="use auto, bf16, fp16 or no")
     if precision == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16 trains on CUDA devices only", hint="set run.precision=auto, bf16 or no")
+        raise DeviceError("fp16 is for CUDA devices, and this is a CPU", hint="use auto, bf16 or no as the precision")
     if precision != "auto":
         return precision
     if device.type == "cuda":

@@ -13,7 +13,7 @@ LoraDiffusionError          `hint` is the next step, `exit_code` what the comman
 │   └── VerificationFailed  what was written does not read back as what was meant
 ├── NotMergeable            3: a method whose effect is no change of weights
 ├── NonFiniteLoss           3: training met NaN or infinity and stopped
-├── DeviceError             3: precision, attention or memory that this machine cannot give
+├── DeviceError             3: precision, attention or device that this machine cannot give
 └── SnapshotError           3: a snapshot that is incomplete or belongs to another plan
 """
 

@@ -229,6 +229,18 @@ def _copy_texts(source: Path, target: Path) -> None:
         if (file.suffix in _COPIED and ".safetensors.index" not in file.name) or weights:
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / inside)
+    _forget_absent(target)
+
+
+def _forget_absent(target: Path) -> None:
+    """Strike parts from model_index.json whose weights were pickles or never there, such as a safety checker."""
+    path = target / "model_index.json"
+    index = json.loads(path.read_text("utf-8"))
+    for part in ("safety_checker", "image_encoder"):
+        if index.get(part, [None])[0] is not None and not any((target / part).glob(f"*{SUFFIX}")):
+            index[part] = [None, None]
+    index["requires_safety_checker"] = index.get("safety_checker", [None])[0] is not None
+    path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def _write_texts(source: Checkpoint, target: Path) -> None:

@@ -5,10 +5,12 @@ workers or another number of processes draws the same numbers.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
-__all__ = ["generator", "seed_of"]
+__all__ = ["generator", "seed_of", "seeded"]
 
 
 def seed_of(seed: int, *purpose: int | str) -> int:
@@ -23,3 +25,11 @@ def generator(seed: int, *purpose: int | str) -> torch.Generator:
     Draws happen on the CPU and move to the device afterwards: the numbers do not depend on the device.
     """
     return torch.Generator("cpu").manual_seed(seed_of(seed, *purpose))
+
+
+@contextmanager
+def seeded(seed: int, *purpose: int | str) -> Iterator[None]:
+    """Seed torch's global generators for a block, for draws that take no generator, and put them back afterwards."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed_of(seed, *purpose))
+        yield

@@ -64,12 +64,13 @@ def _sections(plan: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise PlanError(f"there is no plan at {path}", hint="start from a file of configs/") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise PlanError(
-            f"{path} is not readable as TOML: {error}", hint='strings need quotes, as in folder = "photos"'
+            f"{path} is not readable as TOML: {error}",
+            hint="strings need quotes, and single ones where they hold backslashes: folder = 'C:\\photos'",
         ) from None
 
 

@@ -107,9 +107,27 @@ def test_check_of_a_plan_looks_at_the_base_and_the_settings(capsys, plan):
     assert {"base-missing", "rate-odd"} <= {each["code"] for each in found["findings"]}
 
 
+def test_check_refuses_what_train_would_refuse(capsys, plan, adapter):
+    wrong = ["adapter.method=dora", "run.device=cpu", "run.precision=fp16", "data.bucket_step=7"]
+    found = answer(capsys, "check", plan, *wrong, f"run.out={adapter.parent}", code=1)
+    reasons = " ".join(each["reason"] for each in found["findings"] if each["code"] == "plan-refused")
+    assert all(word in reasons for word in ("dora", "fp16", "bucket_step", "already holds a run"))
+
+
+def test_a_plan_with_a_byte_order_mark_reads(capsys, plan, tmp_path):
+    marked = tmp_path / "marked.toml"
+    marked.write_text(plan.read_text(), "utf-8-sig")
+    assert answer(capsys, "check", marked)["images"] == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
+        (["check", "FOLDER", "foo.bar=3"], 2, "foo.bar"),
+        (["prepare", "FOLDER", "run.steps=5"], 2, "run.steps"),
+        (["blend", "ADAPTER:0.5", "ADAPTER:0.5", "--out", "ADAPTER"], 2, "one of the adapters"),
+        (["generate", "--base", "BASE", "--prompt", "x", "--out", "OUT.jpg"], 2, ".png"),
+        (["generate", "--base", "BASE", "--prompt", "x", "--precision", "fp8", "--out", "OUT.png"], 2, "fp8"),
         (["train", "PLAN", "adapter.rnk=4", "run.out=OUT"], 2, "adapter.rank"),
         (["train", "PLAN", "base.path=/no/model", "run.out=OUT"], 2, "/no/model"),
         (["train", "PLAN", "data.folder=/no/folder", "run.out=OUT"], 2, "/no/folder"),
@@ -129,10 +147,12 @@ def test_check_of_a_plan_looks_at_the_base_and_the_settings(capsys, plan):
         (["no-such-verb"], 2, "no-such-verb"),
     ],
 )
-def test_an_error_is_one_clear_line_and_writes_nothing(capsys, plan, base, adapter, tmp_path, arguments, code, says):
+def test_an_error_is_one_clear_line_and_writes_nothing(
+    capsys, plan, base, pictures, adapter, tmp_path, arguments, code, says
+):
     junk = tmp_path / "JUNK"
     junk.write_bytes(b"\x80\x04junk" * 50)
-    names = {"PLAN": plan, "BASE": base, "ADAPTER": adapter, "OUT": tmp_path / "OUT", "JUNK": junk}
+    names = {"FOLDER": pictures, "PLAN": plan, "BASE": base, "ADAPTER": adapter, "OUT": tmp_path / "OUT", "JUNK": junk}
     filled = []
     for argument in arguments:
         for name, path in names.items():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
 __all__ = ["AdapterSpec", "Weights"]
@@ -25,7 +25,7 @@ class AdapterSpec(BaseModel):
     alpha: float | None = Field(default=None, gt=0)
     dropout: float = Field(default=0.0, ge=0, lt=1)
     targets: tuple[str, ...] = ("attention",)
-    ranks: Mapping[str, int] = Field(default_factory=dict)
+    ranks: Mapping[str, PositiveInt] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -74,7 +74,8 @@ def run_demo(out: Path, *, say: Say) -> Demo:
     began = time.perf_counter()
     plans = {style: _plan(style, out) for style in (FIRST, SECOND)}
     for style, plan in plans.items():
-        _check(style, plan, say)
+        if not (Path(plan.run.out) / "plan.toml").exists():
+            _check(style, plan, say)
     files = {style: _trained(style, plan, say) for style, plan in plans.items()}
     adapters = {style: read_adapter(path, name=style) for style, path in files.items()}
     sheet = _draw(adapters, out / "sheet.png")
@@ -97,8 +98,9 @@ def _plan(style: str, out: Path) -> TrainPlan:
 
 def _check(style: str, plan: TrainPlan, say: Say) -> None:
     report = check_plan(plan)
-    if report.blocked:
-        raise UsageError(f"the demo style {style} is damaged", hint="install the package again")
+    for finding in report.findings:
+        if finding.severity == "blocks":
+            raise UsageError(f"{style}: {finding.reason}", hint=finding.remedy)
     say(f"{style}: {report.images} pictures are ready to train, health score {report.score} of 100")
 
 
@@ -112,6 +114,7 @@ def _trained(style: str, plan: TrainPlan, say: Say) -> Path:
         else:
             raise RunExists(f"{run} holds a demo with other settings", hint="remove that folder or give another --out")
     if done.adapter is None:
+        say("the same command goes on from here")
         raise KeyboardInterrupt
     say(f"{style}: {done.steps} steps, {done.seconds_per_step:.2f} s each")
     return done.adapter

@@ -50,7 +50,11 @@ def locate(base: str) -> Path:
     path = Path(base).expanduser()
     if path.exists():
         return path
-    if base.count("/") == 1 and not base.startswith((".", "/", "~")) and not path.suffix:
+    if (
+        base.count("/") == 1
+        and not base.startswith((".", "/", "~"))
+        and path.suffix not in (".safetensors", ".ckpt", ".bin", ".pt")
+    ):
         return _fetch(base)
     raise BaseNotFound(f"there is no base model at {base}", hint="name a folder, a .safetensors file, a hub id or demo")
 
@@ -58,9 +62,11 @@ def locate(base: str) -> Path:
 def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.txt", "*.safetensors"]
+    folders = ("unet", "vae", "text_encoder")
+    weights = [f"{folder}/{name}" for folder in folders for name in ("model.safetensors", "diffusion_*.safetensors")]
+    wanted = ["model_index.json", "scheduler/*", "tokenizer/*", *(f"{folder}/*.json" for folder in folders), *weights]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.bin", "safety_checker/*"]))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as error:
         raise BaseNotFound(
             f"{hub_id} is neither a local path nor could it be fetched from the hub: {type(error).__name__}",

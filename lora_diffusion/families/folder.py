@@ -23,12 +23,14 @@ def pretrained(cls: Any, folder: Path, **options: Any) -> Any:
 
     Raises BaseNotFound naming the folder.
     """
+    from safetensors import SafetensorError
+
     plain = any(".fp16." not in file.name for file in folder.glob("*.safetensors"))
     try:
         return cls.from_pretrained(
             folder, variant=None if plain else "fp16", local_files_only=True, use_safetensors=True, **options
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise BaseNotFound(
             f"{folder} cannot be loaded as {cls.__name__}: {str(error).splitlines()[0]}",
             hint="the folder needs config.json and .safetensors weights; pickled weights are not read",

@@ -150,9 +150,9 @@ def _at_rest(weights: Weights) -> Weights:
 
 
 def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
-    if not dialect_of(dialect).writable:
-        allowed = ", ".join(name for name, each in dialects().items() if each.writable)
-        raise UsageError(f"the dialect {dialect} is only read", hint=f"write one of {allowed}")
+    writable = [name for name, each in dialects().items() if each.writable]
+    if dialect not in writable:
+        raise UsageError(f"the dialect {dialect!r} cannot be written", hint=f"write one of {', '.join(writable)}")
     if path.suffix != SUFFIX and dialect != "peft":
         raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
     if not adapter.modules:

@@ -70,7 +70,9 @@ class Generator:
         found = adapter if isinstance(adapter, Adapter) else read_adapter(Path(adapter))
         require_one_family([found], self._family.name)
         for repair in found.repairs:
-            _log.info("%s: %s", found.name, repair)
+            _log.warning("%s: %s", found.name, repair)
+        if found.embeddings:
+            _log.warning("%s: its tokens %s are not used here", found.name, ", ".join(found.embeddings))
         name = self._free_name(name or found.name)
         blend = Blend({**self._blend, name: weight})
         load(self._slots, found.modules, name=name, weight=weight)

@@ -8,11 +8,15 @@ from datasets_tools.check import Report, check_folder
 from datasets_tools.finding import Finding
 from datasets_tools.prepare import Prepared, prepare
 from datasets_tools.storage import free_bytes, human_bytes
+from lora_diffusion.adapters.methods import method
+from lora_diffusion.devices import choose_device, choose_precision
 from lora_diffusion.embedded import picture_folder
-from lora_diffusion.errors import LoraDiffusionError
+from lora_diffusion.errors import LoraDiffusionError, UsageError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.settings import from_toml
+from lora_diffusion.training.data import bucket_rule
 from lora_diffusion.training.plan import DataPlan, TrainPlan
+from lora_diffusion.training.run import Run
 
 __all__ = ["check_plan", "check_source", "prepare_folder"]
 
@@ -27,6 +31,10 @@ _LEAST_RATE, _MOST_RATE = 1e-6, 1e-2
 def check_source(source: str, overrides: Sequence[str] = ()) -> Report:
     """Check a folder of pictures, or a plan with its pictures. Raises only where the request itself is wrong."""
     if not source.endswith(".toml"):
+        if overrides:
+            raise UsageError(
+                f"{overrides[0]} belongs to a plan, and {source} is a folder", hint="name a plan, PLAN.toml"
+            )
         return check_folder(picture_folder(source), rule=_FOLDER_RULE)
     return check_plan(from_toml(TrainPlan, Path(source), overrides))
 
@@ -36,13 +44,19 @@ def check_plan(plan: TrainPlan) -> Report:
     report = check_folder(
         picture_folder(plan.data.folder), rule=_rule(plan), batch_size=plan.run.batch_size, trigger=plan.data.trigger
     )
-    found = [*_about_base(plan), *_about_disk(plan), *_about_amount(plan, report.images), *_about_rate(plan)]
+    found = [
+        *_about_base(plan),
+        *_about_settings(plan),
+        *_about_disk(plan),
+        *_about_amount(plan, report.images),
+        *_about_rate(plan),
+    ]
     return report.with_findings(found)
 
 
 def prepare_folder(folder: str, overrides: Sequence[str] = ()) -> Prepared:
     """Scan a folder and write its manifest; `key=value` are settings of a plan's data section."""
-    full = [each if "." in each.partition("=")[0] else f"data.{each}" for each in overrides]
+    full = [each if each.startswith("data.") else f"data.{each}" for each in overrides]
     plan = from_toml(TrainPlan, None, ["base.path=", f"data.folder={folder}", *full])
     rule = BucketRule(resolution=plan.data.resolution or 512, step=plan.data.bucket_step or 64)
     return prepare(
@@ -70,6 +84,30 @@ def _about_base(plan: TrainPlan) -> Iterator[Finding]:
         detect(locate(plan.base.path), plan.base.family)
     except LoraDiffusionError as error:
         yield Finding(code="base-missing", severity="blocks", file=plan.base.path, reason=str(error), remedy=error.hint)
+
+
+def _about_settings(plan: TrainPlan) -> Iterator[Finding]:
+    """Ask everything that refuses a plan before its first step and needs no weights."""
+    asks = (
+        lambda: method(plan.adapter.method),
+        lambda: choose_precision(plan.run.precision, choose_device(plan.run.device)),
+        lambda: Run.create(plan),
+        lambda: _require_step(plan),
+    )
+    for ask in asks:
+        try:
+            ask()
+        except LoraDiffusionError as error:
+            yield Finding(code="plan-refused", severity="blocks", file="", reason=str(error), remedy=error.hint)
+
+
+def _require_step(plan: TrainPlan) -> None:
+    try:
+        path = locate(plan.base.path)
+        _, step = detect(path, plan.base.family).geometry(path)
+    except LoraDiffusionError:
+        return  # the base itself is another finding
+    bucket_rule(plan.data, resolution=plan.data.resolution or step, step=step)
 
 
 def _about_disk(plan: TrainPlan) -> Iterator[Finding]:

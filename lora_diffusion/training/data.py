@@ -143,7 +143,7 @@ def load_manifest(data: DataPlan) -> Manifest:
     for finding in found.findings:
         if finding.severity == "blocks":
             _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
-    captioned = [record for record in found.manifest.records if record.caption]
+    captioned = [caption for caption in found.captions.by_image.values() if caption.text]
     if not captioned and data.captions == "require":
         raise PlanError(
             f"none of the {len(found.manifest.records)} pictures in {data.folder} has a caption",
@@ -154,15 +154,17 @@ def load_manifest(data: DataPlan) -> Manifest:
     return found.manifest
 
 
-def bucket_rule(data: DataPlan, components: Components) -> BucketRule:
-    """Return the bucket rule of a plan; what it leaves open is the base model's."""
-    step = data.bucket_step or components.bucket_step
-    if step % components.bucket_step:
+def bucket_rule(data: DataPlan, *, resolution: int, step: int) -> BucketRule:
+    """Return the bucket rule of a plan; what it leaves open is the base model's resolution and bucket step, in pixels.
+
+    Raises PlanError where the plan's step is no multiple of the base model's.
+    """
+    if data.bucket_step % step:
         raise PlanError(
-            f"data.bucket_step {step} is no multiple of {components.bucket_step}, which this base model needs",
+            f"data.bucket_step {data.bucket_step} is no multiple of {step}, which this base model needs",
             hint="leave data.bucket_step at 0",
         )
-    return BucketRule(resolution=data.resolution or components.resolution, step=step)
+    return BucketRule(resolution=data.resolution or resolution, step=data.bucket_step or step)
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

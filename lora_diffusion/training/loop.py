@@ -4,7 +4,7 @@ import hashlib
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Family
 from lora_diffusion.families.packing import can_pack, pack
 from lora_diffusion.files.adapter import Adapter, write_adapter
+from lora_diffusion.seeds import seeded
 from lora_diffusion.training import snapshot
 from lora_diffusion.training.data import GlobalBatch, TrainingData, bucket_rule, load_manifest
 from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, ignore
@@ -138,7 +139,7 @@ def _prepare(run: Run, accelerator: Any) -> "Session":
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
     if plan.run.pack_weights and can_pack(accelerator.device, dtype):
         pack(components.denoiser)
-    rule = bucket_rule(plan.data, components)
+    rule = bucket_rule(plan.data, resolution=components.resolution, step=components.bucket_step)
     slots = family.slots(components)
     targets = inject(slots, plan.adapter, name=NAME, target_sets=family.targets, seed=plan.run.seed)
     if plan.run.gradient_checkpointing:
@@ -207,12 +208,15 @@ class Session:
                 self._snapshot()
                 return self._end("stopped", stop.reason)
             every, previews = plan.run.snapshot_every, plan.previews.every
-            if every and (self.step % every == 0 or self.step == plan.run.steps):
+            last = self.step == plan.run.steps
+            if last or (every and self.step % every == 0):
                 self._snapshot()
-            if previews and (self.step % previews == 0 or self.step == plan.run.steps):
+            if previews and self.step % previews == 0 and not last:
                 self._preview()
         if self.accelerator.is_main_process:
             write_adapter(self._adapter(), self.run.adapter, dialect="kohya", dtype="fp32")
+        if plan.previews.every:
+            self._preview()
         return self._end("finished")
 
     def _take_step(self, batch: GlobalBatch) -> None:
@@ -221,9 +225,9 @@ class Session:
         rate = set_rate(self.optimizer, rate_factor(plan.schedule, self.step, plan.run.steps))
         pieces = batch.micro_batches(accelerator.process_index, accelerator.num_processes, plan.run.micro_batch)
         total = torch.zeros((), device=accelerator.device)
-        for piece in pieces:
+        for number, piece in enumerate(pieces):
             last = piece is pieces[-1]
-            with nullcontext() if last else accelerator.no_sync(self.model):
+            with nullcontext() if last else accelerator.no_sync(self.model), self._dropout_drawn(number):
                 loss = self.model(piece).sum()
                 total += loss.detach()
                 # DDP averages over the processes: times their number, the sum over all is what remains
@@ -235,6 +239,13 @@ class Session:
         self.optimizer.zero_grad()
         self.step += 1
         self._tell(loss_value, norm_value, rate, time.perf_counter() - began)
+
+    def _dropout_drawn(self, piece: int) -> AbstractContextManager[None]:
+        """Draw dropout, which takes torch's global generator, as a function of the step, process and piece too."""
+        plan, accelerator = self.run.plan, self.accelerator
+        if not plan.adapter.dropout:
+            return nullcontext()
+        return seeded(plan.run.seed, self.step, accelerator.process_index, piece, "dropout")
 
     def _refuse_non_finite(self, loss: float, norm: float, batch: GlobalBatch) -> None:
         scaled = self.accelerator.scaler is not None  # fp16 gradients overflow now and then; the scaler skips the step
@@ -278,8 +289,12 @@ class Session:
 
     def _restore(self, found: snapshot.Snapshot, raw: torch.optim.Optimizer) -> None:
         if found.identity != self.identity:
+            same_plan = found.identity.partition(" ")[0] == self.identity.partition(" ")[0]
+            changed = (
+                f"the pictures or captions in {self.run.plan.data.folder}" if same_plan else "settings in plan.toml"
+            )
             raise SnapshotError(
-                f"the pictures or captions in {self.run.plan.data.folder} changed since {found.path} was taken",
+                f"{changed} changed since {found.path} was taken",
                 hint="put them back as they were, or start a new run in another run.out",
             )
         snapshot.restore(found, parameters=self.parameters, optimizer=raw)
@@ -356,11 +371,11 @@ def _parameters(slots: Mapping[str, Any], targets: list[str]) -> dict[str, nn.Pa
 
 
 def _identity(plan: TrainPlan, manifest: Manifest) -> str:
-    """Return what decides the tensors of a run as one hash: the plan without its places, and the pictures."""
+    """Return what decides the tensors of a run as two hashes: the plan without its places, and the pictures."""
     decides = plan.model_dump_json(
         exclude={"previews": True, "run": {"out", "tensorboard", "keep_snapshots"}, "data": {"cache", "folder"}}
     )
-    return hashlib.sha256(f"{decides}\n{manifest.fingerprint}".encode()).hexdigest()
+    return f"{hashlib.sha256(decides.encode()).hexdigest()} {manifest.fingerprint}"
 
 
 def _metadata(plan: TrainPlan, manifest: Manifest, components: Components) -> dict[str, str]:

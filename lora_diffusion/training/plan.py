@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from lora_diffusion.adapters.spec import AdapterSpec
 from lora_diffusion.settings import Section
@@ -47,7 +47,9 @@ class AdapterPlan(AdapterSpec):
         min_length=1,
         description="Target sets or patterns; attention alone carries a style and blends best.",
     )
-    ranks: dict[str, int] = Field(default_factory=dict, description="Rank of its own for a target set or pattern.")
+    ranks: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="Rank of its own for a target set or pattern."
+    )
 
 
 class DataPlan(Section):

@@ -19,7 +19,7 @@ def draw_previews(
     prompts = list(plan.previews.prompts or dict.fromkeys(captions[:2]))
     pipeline = family.pipeline(components)
     pipeline.set_progress_bar_config(disable=True)
-    side = plan.data.resolution or components.resolution
+    side = (plan.data.resolution or components.resolution) // components.bucket_step * components.bucket_step
     paths = []
     for place, prompt in enumerate(prompts):
         with torch.no_grad():

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets_tools.storage import append_line, write_json, write_text
+from datasets_tools.storage import append_line, remove_leftovers, write_json, write_text
 from lora_diffusion.errors import RunExists
 from lora_diffusion.settings import from_toml, to_toml
 from lora_diffusion.training.plan import TrainPlan
@@ -96,6 +96,8 @@ class Run:
                 hint="wait for it, stop it, or choose another run.out",
             ) from None
         try:
+            for folder in (self.folder, self.snapshots):  # what a killed owner left aside
+                remove_leftovers(folder)
             write_json(note, {"pid": os.getpid(), "host": socket.gethostname()})
             yield
         finally:

@@ -13,6 +13,7 @@ import pytest
 from datasets_tools import storage
 from lora_diffusion.errors import RunExists, SnapshotError
 from lora_diffusion.training import loop, snapshot
+from lora_diffusion.training.events import Stepped
 from lora_diffusion.training.stopping import StopRequest
 from tests import tiny
 
@@ -115,6 +116,30 @@ def test_stopping_again_and_again_costs_nothing(base, pictures, tmp_path, whole)
     final = loop.resume(out)
     reference = loop.train(plan(base, pictures, tmp_path / "w", "run.snapshot_every=0"))
     assert final.adapter.read_bytes() == reference.adapter.read_bytes()
+
+
+def test_dropout_is_drawn_again_after_a_resume(base, pictures, tmp_path):
+    settings = ("adapter.dropout=0.5", "run.steps=4", "run.micro_batch=2")
+    reference = loop.train(plan(base, pictures, tmp_path / "w", *settings))
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(plan(base, pictures, tmp_path / "out", *settings), stop=stop)
+    assert loop.resume(tmp_path / "out").adapter.read_bytes() == reference.adapter.read_bytes()
+
+
+def test_a_finished_run_has_nothing_left_to_train(base, pictures, tmp_path):
+    done = loop.train(plan(base, pictures, tmp_path / "out", "run.snapshot_every=0", "run.steps=3"))
+    before, told = done.adapter.read_bytes(), []
+    assert loop.resume(tmp_path / "out", on_event=told.append).adapter.read_bytes() == before
+    assert not [event for event in told if isinstance(event, Stepped)]
+
+
+def test_a_changed_setting_is_not_blamed_on_the_pictures(base, pictures, tmp_path):
+    loop.train(plan(base, pictures, tmp_path / "out", "run.steps=3"))
+    path = tmp_path / "out" / "plan.toml"
+    path.write_text(path.read_text().replace("lr = 0.001", "lr = 0.002"))
+    with pytest.raises(SnapshotError, match=r"settings in plan\.toml changed"):
+        loop.resume(tmp_path / "out")
 
 
 def test_a_resume_in_another_place_goes_on(base, pictures, tmp_path, whole):

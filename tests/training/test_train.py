@@ -183,8 +183,9 @@ def test_without_any_caption_training_asks_for_one(base, tmp_path):
     folder = tiny.pictures(tmp_path / "p", 2)
     for caption in folder.glob("*.txt"):
         caption.unlink()
-    with pytest.raises(PlanError, match="caption"):
-        loop.train(tiny.plan(base, folder, tmp_path / "out"))
+    for trigger in ("", "data.trigger=zyx"):
+        with pytest.raises(PlanError, match="caption"):
+            loop.train(tiny.plan(base, folder, tmp_path / "out", *filter(None, [trigger])))
     done = loop.train(tiny.plan(base, folder, tmp_path / "out", "data.captions=optional", "data.trigger=zyx"))
     assert done.status == "finished"
 
