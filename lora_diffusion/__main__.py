@@ -7,8 +7,9 @@ SPINS = "20000"
 """How often a waiting OpenMP thread looks again before it sleeps; GNU's default is some hundred thousand.
 
 Two threads that spin while another program has their core cost that program and themselves their time. Measured on 2
-cores with the embedded base, seconds a step: alone 0.136 (default 0.155, never spinning 0.30); beside one busy program
-0.145 (0.181); two trainings at once 1.0 (3). Results do not depend on it.
+cores with the embedded base, one run each, median seconds a step: alone 0.136 (default 0.155, never spinning 0.30);
+beside one busy program 0.145 (0.181). Of two trainings at once each took 50 steps in a minute (17). Results do not
+depend on it.
 """
 
 

@@ -14,8 +14,8 @@ from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import LoraDiffusionError, UsageError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.settings import from_toml
-from lora_diffusion.training.data import bucket_rule
-from lora_diffusion.training.plan import DataPlan, TrainPlan
+from lora_diffusion.training.data import bucket_rule, rgb
+from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.run import Run
 
 __all__ = ["check_plan", "check_source", "prepare_folder"]
@@ -60,13 +60,8 @@ def prepare_folder(folder: str, overrides: Sequence[str] = ()) -> Prepared:
     plan = from_toml(TrainPlan, None, ["base.path=", f"data.folder={folder}", *full])
     rule = BucketRule(resolution=plan.data.resolution or 512, step=plan.data.bucket_step or 64)
     return prepare(
-        picture_folder(plan.data.folder), rule=rule, trigger=plan.data.trigger, background=_background(plan.data)
+        picture_folder(plan.data.folder), rule=rule, trigger=plan.data.trigger, background=rgb(plan.data.background)
     )
-
-
-def _background(data: DataPlan) -> tuple[int, int, int]:
-    red, green, blue = bytes.fromhex(data.background.removeprefix("#"))
-    return red, green, blue
 
 
 def _rule(plan: TrainPlan) -> BucketRule:

@@ -22,7 +22,7 @@ from lora_diffusion.seeds import generator
 from lora_diffusion.training.events import Encoded, OnEvent
 from lora_diffusion.training.plan import DataPlan, LossPlan, RunPlan
 
-__all__ = ["GlobalBatch", "MicroBatch", "TrainingData", "bucket_rule", "load_manifest"]
+__all__ = ["GlobalBatch", "MicroBatch", "TrainingData", "bucket_rule", "load_manifest", "rgb"]
 
 CODE_VERSION = 1  # of rendering and encoding: raise it when the same picture gives other latents
 

@@ -29,6 +29,7 @@ from lora_diffusion.training import snapshot
 from lora_diffusion.training.data import GlobalBatch, TrainingData, bucket_rule, load_manifest
 from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, ignore
 from lora_diffusion.training.loss import LossModule
+from lora_diffusion.training.metadata import metadata_of
 from lora_diffusion.training.optim import optimizer, rate_factor, set_rate
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.preview import draw_previews
@@ -324,12 +325,11 @@ class Session:
 
     def _adapter(self) -> Adapter:
         plan = self.run.plan
-        modules = trained_weights(self.family.slots(self.components), NAME)
         return Adapter(
             name=plan.adapter.name,
             family=self.family.name,
-            modules=modules,
-            metadata=_metadata(plan, self.manifest, self.components),
+            modules=trained_weights(self.family.slots(self.components), NAME),
+            metadata=metadata_of(plan, self.manifest, self.components),
         )
 
     def _open_books(self) -> None:
@@ -376,26 +376,6 @@ def _identity(plan: TrainPlan, manifest: Manifest) -> str:
         exclude={"previews": True, "run": {"out", "tensorboard", "keep_snapshots"}, "data": {"cache", "folder"}}
     )
     return f"{hashlib.sha256(decides.encode()).hexdigest()} {manifest.fingerprint}"
-
-
-def _metadata(plan: TrainPlan, manifest: Manifest, components: Components) -> dict[str, str]:
-    """Return what a reader of the adapter wants to know. No time of day: equal runs give equal bytes."""
-    side = plan.data.resolution or components.resolution
-    said = {
-        "modelspec.prediction_type": "v" if components.objective.name == "v_prediction" else "epsilon",
-        "modelspec.resolution": f"{side}x{side}",
-        "modelspec.trigger_phrase": plan.data.trigger,
-        "ss_steps": str(plan.run.steps),
-        "ss_total_batch_size": str(plan.run.batch_size),
-        "ss_learning_rate": str(plan.optim.lr),
-        "ss_lr_scheduler": plan.schedule.kind,
-        "ss_optimizer": plan.optim.name,
-        "ss_seed": str(plan.run.seed),
-        "ss_num_train_images": str(len(manifest.records)),
-        "lora_diffusion.base": Path(plan.base.path).name,
-        "lora_diffusion.manifest": manifest.fingerprint,
-    }
-    return {key: value for key, value in said.items() if value}
 
 
 def _tensorboard(folder: Path, step: int) -> Any:

@@ -173,7 +173,7 @@ class RunPlan(Section):
         description="Keep frozen convolutions as a bf16 CPU multiplies them: 15-20 % faster, 2 GB more for SD 1.5.",
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Recompute activations: about 25 % slower, far less memory."
+        default=False, description="Recompute activations: 20-24 % slower on a CPU, less memory."
     )
     snapshot_every: int = Field(
         default=100, ge=0, description="Steps between snapshots for resume; 0 takes one only when stopped."

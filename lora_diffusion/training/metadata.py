@@ -1,0 +1,29 @@
+"""What a run writes into its adapter about itself."""
+
+from pathlib import Path
+
+from datasets_tools.manifest import Manifest
+from lora_diffusion.families.base import Components
+from lora_diffusion.training.plan import TrainPlan
+
+__all__ = ["metadata_of"]
+
+
+def metadata_of(plan: TrainPlan, manifest: Manifest, components: Components) -> dict[str, str]:
+    """Return what a reader of the adapter wants to know. No time of day: equal runs give equal bytes."""
+    side = plan.data.resolution or components.resolution
+    said = {
+        "modelspec.prediction_type": "v" if components.objective.name == "v_prediction" else "epsilon",
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.trigger_phrase": plan.data.trigger,
+        "ss_steps": str(plan.run.steps),
+        "ss_total_batch_size": str(plan.run.batch_size),
+        "ss_learning_rate": str(plan.optim.lr),
+        "ss_lr_scheduler": plan.schedule.kind,
+        "ss_optimizer": plan.optim.name,
+        "ss_seed": str(plan.run.seed),
+        "ss_num_train_images": str(len(manifest.records)),
+        "lora_diffusion.base": Path(plan.base.path).name,
+        "lora_diffusion.manifest": manifest.fingerprint,
+    }
+    return {key: value for key, value in said.items() if value}
