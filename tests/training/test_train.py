@@ -155,6 +155,14 @@ def test_cached_texts_are_those_of_the_encoder_and_change_nothing(base, pictures
     assert again.adapter.read_bytes() == first.adapter.read_bytes()
 
 
+def test_tensorboard_gets_every_step_where_it_is_installed(base, pictures, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done = loop.train(tiny.plan(base, pictures, tmp_path / "out", "run.tensorboard=true", "run.steps=3"))
+    events = accumulator.EventAccumulator(str(done.run / "tensorboard")).Reload()
+    logged = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert logged == [(row["step"], pytest.approx(row["loss"])) for row in rows(done.run)]
+
+
 def test_a_finished_run_is_not_trained_over(trained, base, pictures):
     with pytest.raises(RunExists, match="already holds a run"):
         loop.train(tiny.plan(base, pictures, trained[0].run))
