@@ -15,7 +15,7 @@ from datasets_tools.bucket import Bucket, BucketRule, Crop, bucket_for, crop_for
 from datasets_tools.cache import TensorCache, cache_key
 from datasets_tools.caption import Captioner, with_trigger
 from datasets_tools.captioners import captioner, captioner_names
-from datasets_tools.check import Report, check_folder
+from datasets_tools.check import check_folder
 from datasets_tools.errors import (
     DatasetError,
     InvalidManifest,
@@ -26,6 +26,7 @@ from datasets_tools.errors import (
     UnreadableImage,
 )
 from datasets_tools.finding import Finding
+from datasets_tools.health import Report
 from datasets_tools.manifest import Manifest, Record, Rights, read_manifest
 from datasets_tools.prepare import Prepared, Quarantined, prepare
 from datasets_tools.report import write_report

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from datasets_tools.errors import DatasetError, InvalidManifest, UnreadableCaption
-from datasets_tools.finding import Finding
+from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.manifest import Rights, leaves
 from datasets_tools.storage import human_bytes
 
@@ -225,9 +225,9 @@ def _read(search: _Search, file: str) -> str | None:
         _refuse_large(path.stat().st_size, file)
         return decode_text(path.read_bytes(), file)
     except DatasetError as error:
-        search.findings.append(_blocked("caption-unreadable", file, str(error), error.hint))
+        search.findings.append(blocks("caption-unreadable", file, str(error), error.hint))
     except OSError as error:
-        search.findings.append(_blocked("caption-unreadable", file, f"{file}: {error.strerror}", "allow reading it"))
+        search.findings.append(blocks("caption-unreadable", file, f"{file}: {error.strerror}", "allow reading it"))
     return None
 
 
@@ -235,12 +235,11 @@ def _take(search: _Search, image: str, caption: Caption) -> None:
     first = search.found.setdefault(image, caption)
     if first is not caption and first.text != caption.text:
         search.findings.append(
-            Finding(
-                code="caption-conflict",
-                severity="warns",
-                file=image,
-                reason=f"{first.source} and {caption.source} say different things; {first.source} is used",
-                remedy=f"delete the wrong one of {first.source} and {caption.source}",
+            warns(
+                "caption-conflict",
+                image,
+                f"{first.source} and {caption.source} say different things; {first.source} is used",
+                f"delete the wrong one of {first.source} and {caption.source}",
             )
         )
 
@@ -249,12 +248,11 @@ def _note_lines(search: _Search, file: str, text: str) -> None:
     lines = sum(bool(line.strip()) for line in text.splitlines())
     if lines > 1:
         search.findings.append(
-            Finding(
-                code="caption-lines",
-                severity="notes",
-                file=file,
-                reason=f"{lines} lines are read as one caption, joined by commas",
-                remedy="keep one line per file if only one of them is meant",
+            notes(
+                "caption-lines",
+                file,
+                f"{lines} lines are read as one caption, joined by commas",
+                "keep one line per file if only one of them is meant",
             )
         )
 
@@ -268,7 +266,7 @@ def _take_metadata(search: _Search, file: str) -> None:
         for where, row in rows:
             _take_row(search, file, where, row)
     except InvalidManifest as error:
-        search.findings.append(_blocked("metadata-invalid", file, str(error), error.hint))
+        search.findings.append(blocks("metadata-invalid", file, str(error), error.hint))
 
 
 def _jsonl_rows(text: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -322,14 +320,9 @@ def _take_row(search: _Search, file: str, where: str, row: Mapping[str, Any]) ->
 
 
 def _orphan(file: str, reason: str = "") -> Finding:
-    return Finding(
-        code="caption-orphan",
-        severity="warns",
-        file=file,
-        reason=reason or f"{file} has no picture of the same name",
-        remedy="rename it like its picture, or delete it",
+    return warns(
+        "caption-orphan",
+        file,
+        reason or f"{file} has no picture of the same name",
+        "rename it like its picture, or delete it",
     )
-
-
-def _blocked(code: str, file: str, reason: str, remedy: str) -> Finding:
-    return Finding(code=code, severity="blocks", file=file, reason=reason, remedy=remedy)

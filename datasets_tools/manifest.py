@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from datasets_tools.bucket import Bucket
+from datasets_tools.bucket import Bucket, Crop
 from datasets_tools.errors import DatasetError, InvalidManifest
 from datasets_tools.storage import write_text
 
@@ -33,7 +33,8 @@ class Record:
 
     `file` is relative to the folder with forward slashes, `sha256` and `bytes` are of the file, `width` and `height`
     those of the upright image in pixels, `caption` what training reads (trigger included). `bucket` is what `prepare`
-    found for its rule; training computes its own.
+    found for its rule; training computes its own, and so is `crop`. `orientation` is the file's EXIF value, 1 to 8.
+    `repeats` is how often an epoch shows the image. `findings` are codes of `check` about this file.
     """
 
     file: str
@@ -42,8 +43,13 @@ class Record:
     width: int
     height: int
     caption: str = ""
+    trigger: str = ""
+    orientation: int = 1
+    repeats: float = 1.0
     rights: Rights | None = None
     bucket: Bucket | None = None
+    crop: Crop | None = None
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,13 +109,14 @@ def _record(line: str, where: str) -> Record:
         if not isinstance(row, dict):
             raise InvalidManifest(f"{where}: not an object", hint=_AGAIN)
         row = dict(row, rights=_part(Rights, row.get("rights")), bucket=_part(Bucket, row.get("bucket")))
+        row |= {"crop": _crop(row.get("crop")), "findings": tuple(row.get("findings", ()))}
         record = Record(**row)
         _check(record, where)
     except DatasetError:
         raise
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"{where}: not JSON ({error})", hint=_AGAIN) from error
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
         allowed = ", ".join(field.name for field in fields(Record))
         raise InvalidManifest(f"{where}: {error}; a line has {allowed}", hint=_AGAIN) from error
     return record
@@ -120,6 +127,10 @@ _AGAIN = "run prepare on the folder again"
 
 def _part(kind: type[Any], row: Mapping[str, Any] | None) -> Any:
     return None if row is None else kind(**row)
+
+
+def _crop(row: Mapping[str, Any] | None) -> Crop | None:
+    return None if row is None else Crop(**{**row, "resized": tuple(row["resized"]), "box": tuple(row["box"])})
 
 
 def _check(record: Record, where: str) -> None:

@@ -9,8 +9,8 @@ from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 
-from datasets_tools.check import Report, Sight, title_of
 from datasets_tools.finding import Finding
+from datasets_tools.health import Report, Sight, title_of
 from datasets_tools.storage import write_text
 
 __all__ = ["write_report"]
@@ -50,7 +50,7 @@ def write_report(report: Report, path: Path) -> None:
         name=report.folder.resolve().name,
         sections=_sections(report.findings),
         cards=_cards(report),
-        most=max((count for _, _, count in report.buckets), default=1),
+        most=max((row.count for row in report.buckets), default=1),
     )
     write_text(path, html)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from datasets_tools.caption import SIDECARS, Captions, find_captions, with_trigger
 from datasets_tools.errors import NoImages, UnreadableImage
-from datasets_tools.finding import Finding, Severity
+from datasets_tools.finding import Finding, Severity, blocks, notes, warns
 from datasets_tools.manifest import Manifest, Record, name_order
 from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
 
@@ -261,7 +261,7 @@ def _record(one: _Seen, captions: Captions, trigger: str) -> Record:
 def _unreadable(root: Path, one: _Seen) -> Finding:
     assert one.refused is not None
     reason = str(one.refused).replace(str(root / one.file), "it")
-    return _finding("image-unreadable", "blocks", one.file, reason, one.refused.hint)
+    return blocks("image-unreadable", one.file, reason, one.refused.hint)
 
 
 # What the loader noted -> severity, reason, remedy
@@ -302,14 +302,14 @@ _SUFFIXES = {
 def _about(one: _Seen) -> Iterator[Finding]:
     for note in one.notes:
         severity, reason, remedy = _NOTES[note]
-        yield _finding(f"image-{note}", severity, one.file, reason, remedy)
+        yield Finding(code=f"image-{note}", severity=severity, file=one.file, reason=reason, remedy=remedy)
     if PurePosixPath(one.file).suffix.lower() not in _SUFFIXES[one.format]:
         remedy = "nothing; rename it if other programs stumble"
-        yield _finding("image-misnamed", "notes", one.file, f"it is a {one.format} by content and read as such", remedy)
+        yield notes("image-misnamed", one.file, f"it is a {one.format} by content and read as such", remedy)
     if min(one.size) < _TINY:
         width, height = one.size
         remedy = "use a larger version, or remove it"
-        yield _finding("image-tiny", "warns", one.file, f"it has only {width} x {height} pixels", remedy)
+        yield warns("image-tiny", one.file, f"it has only {width} x {height} pixels", remedy)
 
 
 def _twins(seen: Sequence[_Seen]) -> Iterator[Finding]:
@@ -318,7 +318,7 @@ def _twins(seen: Sequence[_Seen]) -> Iterator[Finding]:
         original = first.setdefault(one.sha256, one.file)
         if original != one.file:
             reason = f"it is the same file as {original}, which then counts twice"
-            yield _finding("image-duplicate", "warns", one.file, reason, "remove one of them")
+            yield warns("image-duplicate", one.file, reason, "remove one of them")
 
 
 def _alike(seen: Sequence[_Seen]) -> Iterator[Finding]:
@@ -333,7 +333,7 @@ def _alike(seen: Sequence[_Seen]) -> Iterator[Finding]:
         twin = next((other for other in candidates if _is_alike(one, other)), None)
         if twin is not None:
             reason = f"it looks like {twin.file}, and the look of that picture then weighs twice"
-            yield _finding("image-near-duplicate", "warns", one.file, reason, "keep the better one")
+            yield warns("image-near-duplicate", one.file, reason, "keep the better one")
             continue  # compared through its twin from here on: a burst of 1,000 stays linear
         if not any(other.sha256 == one.sha256 for other in candidates):
             for stripe in _stripes(one.alike):
@@ -360,29 +360,29 @@ def _same_names(files: Sequence[str]) -> Iterator[Finding]:
         twin = first.setdefault(unicodedata.normalize("NFC", file).casefold(), file)
         if twin != file:
             reason = f"its name differs from {twin} only in case or in how accents are stored"
-            yield _finding("name-collision", "warns", file, reason, "rename one: on other systems they are one file")
+            yield warns("name-collision", file, reason, "rename one: on other systems they are one file")
 
 
 def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
     if others:
         named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
         reason = f"{len(others)} other file{'s are' if len(others) > 1 else ' is'} not used: {named}"
-        yield _finding("other-files", "notes", "", reason, "nothing, if they are not pictures")
+        yield notes("other-files", "", reason, "nothing, if they are not pictures")
 
 
 def _link(file: str) -> Finding:
     reason = "it is a link that leads to a folder or out of this one, so it is not followed"
-    return _finding("link-refused", "warns", file, reason, "copy the pictures into the folder")
+    return warns("link-refused", file, reason, "copy the pictures into the folder")
 
 
 def _misspelt(file: str) -> Finding:
     shown = file.encode("utf-8", "replace").decode("utf-8")
-    return _finding("name-undecodable", "blocks", shown, "its name is not valid UTF-8", "rename it")
+    return blocks("name-undecodable", shown, "its name is not valid UTF-8", "rename it")
 
 
 def _closed(root: Path, error: OSError) -> Finding:
     file = Path(error.filename).relative_to(root).as_posix()
-    return _finding("folder-unreadable", "blocks", file, f"it cannot be opened: {error.strerror}", "allow reading it")
+    return blocks("folder-unreadable", file, f"it cannot be opened: {error.strerror}", "allow reading it")
 
 
 def _no_images(root: Path, listing: _Listing) -> NoImages:
@@ -416,7 +416,3 @@ def _has_pictures(folder: Path) -> bool:
         return any(entry.suffix.lower() in PICTURE_SUFFIXES for entry in folder.iterdir() if not _ignored(entry.name))
     except OSError:
         return False
-
-
-def _finding(code: str, severity: Severity, file: str, reason: str, remedy: str) -> Finding:
-    return Finding(code=code, severity=severity, file=file, reason=reason, remedy=remedy)

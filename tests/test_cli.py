@@ -94,7 +94,7 @@ def test_check_finds_what_blocks_and_prepare_goes_on_without_it(capsys, tmp_path
     found = answer(capsys, "check", folder, "--report", tmp_path / "r.html", code=1)
     assert [each["file"] for each in found["findings"] if each["severity"] == "blocks"] == ["bad.png"]
     assert found["images"] == 3
-    assert {"width", "height", "count"} == found["buckets"][0].keys()
+    assert {"width", "height", "count"} <= found["buckets"][0].keys()
     assert "bad.png" in (tmp_path / "r.html").read_text()
     done = answer(capsys, "prepare", folder, "trigger=zyx")
     assert (done["images"], done["quarantined"][0]["file"]) == (3, "bad.png")

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets_tools.bucket import BucketRule
-from datasets_tools.check import Report, check_folder
-from datasets_tools.finding import Finding
+from datasets_tools.check import check_folder
+from datasets_tools.finding import Finding, blocks, warns
+from datasets_tools.health import Report
 from datasets_tools.prepare import Prepared, prepare
 from datasets_tools.storage import free_bytes, human_bytes
 from lora_diffusion.adapters.methods import method
@@ -78,7 +79,7 @@ def _about_base(plan: TrainPlan) -> Iterator[Finding]:
     try:
         detect(locate(plan.base.path), plan.base.family)
     except LoraDiffusionError as error:
-        yield Finding(code="base-missing", severity="blocks", file=plan.base.path, reason=str(error), remedy=error.hint)
+        yield blocks("base-missing", plan.base.path, str(error), error.hint)
 
 
 def _about_settings(plan: TrainPlan) -> Iterator[Finding]:
@@ -93,7 +94,7 @@ def _about_settings(plan: TrainPlan) -> Iterator[Finding]:
         try:
             ask()
         except LoraDiffusionError as error:
-            yield Finding(code="plan-refused", severity="blocks", file="", reason=str(error), remedy=error.hint)
+            yield blocks("plan-refused", "", str(error), error.hint)
 
 
 def _require_step(plan: TrainPlan) -> None:
@@ -109,24 +110,22 @@ def _about_disk(plan: TrainPlan) -> Iterator[Finding]:
     needed = _SNAPSHOT_BYTES * (plan.run.keep_snapshots + 1)
     free = free_bytes(Path(plan.run.out))
     if free < needed:
-        yield Finding(
-            code="disk-small",
-            severity="blocks",
-            file=plan.run.out,
-            reason=f"snapshots need about {human_bytes(needed)}, and {human_bytes(free)} are free",
-            remedy="free some space or set run.out to another disk",
+        yield blocks(
+            "disk-small",
+            plan.run.out,
+            f"snapshots need about {human_bytes(needed)}, and {human_bytes(free)} are free",
+            "free some space or set run.out to another disk",
         )
 
 
 def _about_amount(plan: TrainPlan, images: int) -> Iterator[Finding]:
     each = plan.run.steps * plan.run.batch_size / max(1, images)
     if images and not _FEW <= each <= _MANY:
-        yield Finding(
-            code="steps-per-image",
-            severity="warns",
-            file="",
-            reason=f"every picture is seen {each:.0f} times; {_FEW} to {_MANY} is usual",
-            remedy="change run.steps",
+        yield warns(
+            "steps-per-image",
+            "",
+            f"every picture is seen {each:.0f} times; {_FEW} to {_MANY} is usual",
+            "change run.steps",
         )
 
 
@@ -134,10 +133,9 @@ def _about_rate(plan: TrainPlan) -> Iterator[Finding]:
     scale = (plan.adapter.alpha or plan.adapter.rank) / plan.adapter.rank
     rate = plan.optim.lr * scale
     if not _LEAST_RATE <= rate <= _MOST_RATE:
-        yield Finding(
-            code="rate-odd",
-            severity="warns",
-            file="",
-            reason=f"learning rate times scale is {rate:.1g}; {_LEAST_RATE:g} to {_MOST_RATE:g} works",
-            remedy="change optim.lr or adapter.alpha",
+        yield warns(
+            "rate-odd",
+            "",
+            f"learning rate times scale is {rate:.1g}; {_LEAST_RATE:g} to {_MOST_RATE:g} works",
+            "change optim.lr or adapter.alpha",
         )

@@ -5,10 +5,10 @@ import pytest
 
 from datasets_tools import check_folder
 from datasets_tools.bucket import BucketRule
-from datasets_tools.check import TITLES
 from datasets_tools.common_words import is_common
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding
+from datasets_tools.health import TITLES
 from tests.datasets_tools.corpus import encoded, photos, scene
 
 RULE = BucketRule(resolution=64, step=8)
@@ -26,7 +26,7 @@ def test_a_good_folder_scores_100_and_finds_nothing(tmp_path):
     report = check(photos(tmp_path, 10))
     assert report.findings == ()
     assert (report.score, report.images, report.reasons, report.blocked) == (100, 10, (), False)
-    assert sum(count for _, _, count in report.buckets) == 10
+    assert sum(row.count for row in report.buckets) == 10
 
 
 def test_the_json_has_the_promised_fields(tmp_path):
@@ -35,7 +35,9 @@ def test_the_json_has_the_promised_fields(tmp_path):
     row = json.loads(json.dumps(check(tmp_path).to_dict()))
     assert {"score", "findings", "images", "buckets"} <= set(row)
     assert isinstance(row["score"], int)
-    assert row["buckets"] == [{"width": 72, "height": 56, "count": 2}]
+    [bucket] = row["buckets"]
+    assert (bucket["width"], bucket["height"], bucket["count"]) == (72, 56, 2)
+    assert bucket["fill"] == pytest.approx(72 * 56 / 64**2)
     assert {tuple(finding) for finding in row["findings"]} == {("code", "severity", "file", "reason", "remedy")}
 
 
