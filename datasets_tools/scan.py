@@ -4,72 +4,45 @@ A broken file is a finding and never stops the rest. Decoding and hashing releas
 all cores; processes would need the caller's script to be importable.
 """
 
-import difflib
-import hashlib
 import os
-import unicodedata
+import re
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from datasets_tools.caption import SIDECARS, Captions, find_captions, with_trigger
-from datasets_tools.errors import NoImages, UnreadableImage
+from datasets_tools.alike import duplicates, near_duplicates
+from datasets_tools.caption import Captions, find_captions, with_trigger
 from datasets_tools.finding import Finding, Severity, blocks, notes, warns
-from datasets_tools.manifest import Manifest, Record, name_order
-from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
+from datasets_tools.listing import list_folder, no_images
+from datasets_tools.look import Look, Seen, look_at
+from datasets_tools.manifest import Manifest, Record
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from datasets_tools.image import Colour, Limits
+    from datasets_tools.journal import Journal
 
 __all__ = ["Progress", "Scan", "scan"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) after each picture, in the thread that called scan."""
 
-_IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "manifest.jsonl", "icon\r"}
-_TEXTS = (*SIDECARS, ".jsonl", ".csv")
 _TINY = 32  # pixels of the shorter side: less than an icon; the result would be a blur at any resolution
-_HASH_SIDE = 64  # the perceptual hash looks at 32 x 32
-# Of 64 bits; pictures that people call the same differ in 0-4 after scaling and recompression, others in 20-40.
-_ALIKE_BITS = 4
-_ALIKE_COLOUR = 12  # levels of 255 of the mean colour: the hash sees no colour
-_NAMED = 5  # so many files are named in a finding about several
+# `10_name`, as kohya's tools name folders; `01_intro` and `2024_summer` are numbers of another kind
+_REPEATS = re.compile(r"([1-9]\d{0,2})_\S")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The pictures that can be trained on, and what was found on the way."""
+    """The pictures that can be trained on, how each looks (in the same order), and what was found on the way."""
 
     manifest: Manifest
+    pictures: tuple[Seen, ...]
     findings: tuple[Finding, ...]
     captions: Captions
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Seen:
-    """What the worker learned about one picture file."""
-
-    file: str
-    sha256: str = ""
-    bytes: int = 0
-    size: tuple[int, int] = (0, 0)
-    format: str = ""
-    alike: int = 0
-    colour: tuple[float, ...] = ()
-    notes: tuple[str, ...] = ()
-    refused: UnreadableImage | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Listing:
-    pictures: tuple[str, ...]
-    texts: tuple[str, ...]
-    others: tuple[str, ...]
-    findings: tuple[Finding, ...]
 
 
 def scan(
@@ -78,134 +51,46 @@ def scan(
     trigger: str = "",
     background: "Colour" = (255, 255, 255),
     limits: "Limits | None" = None,
+    skip: Sequence[Path] = (),
+    journal: "Journal | None" = None,
     on_progress: Progress | None = None,
     workers: int | None = None,
 ) -> Scan:
     """Read every picture of the folder and below in full, and match the captions.
 
-    Hidden files, `__MACOSX` and the like are ignored, links that lead out are refused. The records are in name order
-    whatever the file system says. Raises NoImages when the folder is missing or holds nothing that claims to be a
-    picture; the hint names the likely right path.
+    Hidden files, `__MACOSX` and the like are ignored, links that lead out are refused, folders in `skip` are not
+    entered. The records are in name order whatever the file system says. Pictures whose bytes the journal knows are not
+    decoded again. Raises NoImages when the folder is missing or holds nothing that claims to be a picture; the hint
+    names the likely right path.
     """
-    root = _existing(Path(folder))
-    listing = _listed(root)
+    listing = list_folder(Path(folder), skip=skip)
     if not listing.pictures:
-        raise _no_images(root, listing)
-    seen = _look_at_all(root, listing.pictures, background, limits, on_progress, workers)
-    readable = [one for one in seen if one.refused is None]
-    captions = find_captions(root, listing.pictures, listing.texts)
-    records = tuple(_record(one, captions, trigger) for one in readable)
+        raise no_images(listing)
+    look = Look(folder=listing.folder, background=background, limits=limits, journal=journal)
+    seen = _look_at_all(look, listing.pictures, on_progress, workers)
+    captions = find_captions(listing.folder, listing.pictures, listing.texts)
+    used = [one for one in seen if one.refused is None and one.file not in getattr(captions, "excluded", {})]
     findings = [
         *listing.findings,
-        *(_unreadable(root, one) for one in seen if one.refused is not None),
-        *(finding for one in readable for finding in _about(one)),
-        *_twins(readable),
-        *_alike(readable),
+        *(_unreadable(listing.folder, one) for one in seen if one.refused is not None),
+        *(finding for one in used for finding in _about(one)),
+        *duplicates(used),
+        *near_duplicates(used),
         *captions.findings,
-        *_leftovers(listing.others),
+        *(_excluded(file, where) for file, where in getattr(captions, "excluded", {}).items()),
+        *_about_repeats(used),
     ]
-    return Scan(manifest=Manifest(root, records), findings=tuple(findings), captions=captions)
+    records = tuple(_record(one, captions, trigger) for one in used)
+    manifest = Manifest(listing.folder, _relative_repeats(records))
+    return Scan(manifest=manifest, pictures=tuple(used), findings=tuple(findings), captions=captions)
 
 
-def _existing(folder: Path) -> Path:
-    if folder.is_dir():
-        return folder
-    if folder.exists():
-        raise NoImages(f"{folder} is a file, not a folder", hint=f"give the folder with the pictures: {folder.parent}")
-    near = _near_name(folder)
-    raise NoImages(
-        f"the folder {folder} does not exist",
-        hint=f"did you mean {near}?" if near else "check the path and its spelling",
-    )
-
-
-def _near_name(folder: Path) -> Path | None:
-    """Return the path with its first missing part replaced by the most similar folder beside it."""
-    missing = folder
-    while not missing.parent.exists():
-        missing = missing.parent
-    if not missing.parent.is_dir():
-        return None
-    siblings = [entry.name for entry in missing.parent.iterdir() if entry.is_dir()]
-    lower = {name.lower(): name for name in siblings}
-    near = difflib.get_close_matches(missing.name.lower(), lower, 1)
-    return missing.parent / lower[near[0]] if near else None
-
-
-def _listed(root: Path) -> _Listing:
-    pictures: list[str] = []
-    texts: list[str] = []
-    others: list[str] = []
-    findings: list[Finding] = []
-    for file in _files(root, findings):
-        suffix = PurePosixPath(file).suffix.lower()
-        if suffix in PICTURE_SUFFIXES:
-            pictures.append(file)
-        elif suffix in _TEXTS:
-            texts.append(file)
-        elif _is_picture(root / file):
-            pictures.append(file)
-        else:
-            others.append(file)
-    pictures.sort(key=name_order)
-    findings += _same_names(pictures)
-    return _Listing(
-        pictures=tuple(pictures), texts=tuple(sorted(texts)), others=tuple(sorted(others)), findings=tuple(findings)
-    )
-
-
-def _files(root: Path, findings: list[Finding]) -> Iterator[str]:
-    inside = root.resolve()
-    for parent, folders, names in os.walk(root, onerror=lambda error: findings.append(_closed(root, error))):
-        folders[:] = sorted(name for name in folders if not _ignored(name))
-        for name in (*folders, *sorted(names)):
-            path = Path(parent, name)
-            file = path.relative_to(root).as_posix()
-            if _ignored(name) or (path.is_dir() and not path.is_symlink()):
-                continue
-            if not _is_text(file):
-                findings.append(_misspelt(file))
-                continue
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
-                findings.append(_link(file))
-            elif path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
-                yield file
-
-
-def _is_text(file: str) -> bool:
-    """Say whether a name is valid text: old archives leave names in other encodings, which no manifest can hold."""
+def _look_at_all(look: Look, files: Sequence[str], on_progress: Progress | None, workers: int | None) -> list[Seen]:
+    workers = workers or min(8, os.cpu_count() or 1)
+    seen: list[Seen] = []
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
     try:
-        file.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _IGNORED
-
-
-def _is_picture(path: Path) -> bool:
-    """Say whether a file without a picture's name holds one: some programs save without an ending."""
-    try:
-        with path.open("rb") as file:
-            return kind_of(file.read(64)).format not in {"", "BMP"}  # two letters prove nothing
-    except OSError:
-        return False
-
-
-def _look_at_all(
-    root: Path,
-    files: Sequence[str],
-    background: "Colour",
-    limits: "Limits | None",
-    on_progress: Progress | None,
-    workers: int | None,
-) -> list[_Seen]:
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1), thread_name_prefix="scan")
-    try:
-        seen = []
-        for one in pool.map(lambda file: _look_at(root, file, background, limits), files):
+        for one in _in_order(pool, partial(look_at, look=look), files, ahead=4 * workers):
             seen.append(one)
             if on_progress is not None:
                 on_progress(len(seen), len(files))
@@ -214,38 +99,20 @@ def _look_at_all(
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the folder
 
 
-def _look_at(root: Path, file: str, background: "Colour", limits: "Limits | None") -> _Seen:
-    from datasets_tools.image import DEFAULT_LIMITS, open_picture, read_bytes
-
-    limits = limits or DEFAULT_LIMITS
-    try:
-        data = read_bytes(root / file, limits)
-        picture = open_picture(data, background=background, limits=limits, at_least=_HASH_SIDE, name="it")
-    except UnreadableImage as refused:
-        return _Seen(file=file, refused=refused)
-    alike, colour = _impression(picture.image)
-    return _Seen(
-        file=file,
-        sha256=hashlib.sha256(data).hexdigest(),
-        bytes=len(data),
-        size=picture.size,
-        format=picture.format,
-        alike=alike,
-        colour=colour,
-        notes=picture.notes,
-    )
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[str], Seen], files: Sequence[str], *, ahead: int
+) -> Iterator[Seen]:
+    """Do the work for each file, in order, never further ahead than so many: `pool.map` queues 100,000 at once."""
+    waiting: deque[Future[Seen]] = deque()
+    for file in files:
+        waiting.append(pool.submit(work, file))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
-def _impression(image: "Image") -> tuple[int, tuple[float, ...]]:
-    """Return the perceptual hash as an integer and the mean colour."""
-    import imagehash
-    import numpy as np
-
-    mean = np.asarray(image, dtype=np.float32).mean(axis=(0, 1))
-    return int(str(imagehash.phash(image)), 16), tuple(float(value) for value in mean)
-
-
-def _record(one: _Seen, captions: Captions, trigger: str) -> Record:
+def _record(one: Seen, captions: Captions, trigger: str) -> Record:
     caption = captions.by_image.get(one.file)
     return Record(
         file=one.file,
@@ -254,14 +121,44 @@ def _record(one: _Seen, captions: Captions, trigger: str) -> Record:
         width=one.size[0],
         height=one.size[1],
         caption=with_trigger("" if caption is None else caption.text, trigger),
+        trigger=trigger,
+        orientation=one.orientation,
+        repeats=float(_repeats(one.file) or 1),
         rights=captions.rights.get(one.file),
     )
 
 
-def _unreadable(root: Path, one: _Seen) -> Finding:
+def _repeats(file: str) -> int | None:
+    """Return the number that the nearest folder named `10_name` states, or None."""
+    for part in reversed(PurePosixPath(file).parts[:-1]):
+        stated = _REPEATS.match(part)
+        if stated:
+            return int(stated[1])
+    return None
+
+
+def _relative_repeats(records: tuple[Record, ...]) -> tuple[Record, ...]:
+    """Divide by the smallest: only the ratio between pictures matters, and an epoch stays one pass over the rarest."""
+    least = min((record.repeats for record in records), default=1.0)
+    return tuple(replace(record, repeats=record.repeats / least) for record in records)
+
+
+def _about_repeats(used: Sequence[Seen]) -> Iterator[Finding]:
+    counts = Counter(_repeats(one.file) for one in used)
+    if len(counts) > 1:  # one number for all changes nothing
+        said = ", ".join(f"{count} pictures {number or 1} times" for number, count in counts.most_common())
+        reason = f"folders are named like 10_name, so an epoch shows {said}"
+        yield notes("folder-repeats", "", reason, "rename the folders if the numbers mean something else")
+
+
+def _unreadable(root: Path, one: Seen) -> Finding:
     assert one.refused is not None
     reason = str(one.refused).replace(str(root / one.file), "it")
     return blocks("image-unreadable", one.file, reason, one.refused.hint)
+
+
+def _excluded(file: str, where: str) -> Finding:
+    return notes("image-excluded", file, f"{where} excludes it from training", "remove the mark to train on it")
 
 
 # What the loader noted -> severity, reason, remedy
@@ -299,7 +196,7 @@ _SUFFIXES = {
 }
 
 
-def _about(one: _Seen) -> Iterator[Finding]:
+def _about(one: Seen) -> Iterator[Finding]:
     for note in one.notes:
         severity, reason, remedy = _NOTES[note]
         yield Finding(code=f"image-{note}", severity=severity, file=one.file, reason=reason, remedy=remedy)
@@ -310,109 +207,3 @@ def _about(one: _Seen) -> Iterator[Finding]:
         width, height = one.size
         remedy = "use a larger version, or remove it"
         yield warns("image-tiny", one.file, f"it has only {width} x {height} pixels", remedy)
-
-
-def _twins(seen: Sequence[_Seen]) -> Iterator[Finding]:
-    first: dict[str, str] = {}
-    for one in seen:
-        original = first.setdefault(one.sha256, one.file)
-        if original != one.file:
-            reason = f"it is the same file as {original}, which then counts twice"
-            yield warns("image-duplicate", one.file, reason, "remove one of them")
-
-
-def _alike(seen: Sequence[_Seen]) -> Iterator[Finding]:
-    """Find near-duplicates in about linear time.
-
-    Hashes that differ in at most 4 of 64 bits agree on at least one of five stripes (pigeonhole), so only pictures with
-    an equal stripe are compared.
-    """
-    stripes: dict[tuple[int, int], list[_Seen]] = {}
-    for one in seen:
-        candidates = [other for stripe in _stripes(one.alike) for other in stripes.get(stripe, ())]
-        twin = next((other for other in candidates if _is_alike(one, other)), None)
-        if twin is not None:
-            reason = f"it looks like {twin.file}, and the look of that picture then weighs twice"
-            yield warns("image-near-duplicate", one.file, reason, "keep the better one")
-            continue  # compared through its twin from here on: a burst of 1,000 stays linear
-        if not any(other.sha256 == one.sha256 for other in candidates):
-            for stripe in _stripes(one.alike):
-                stripes.setdefault(stripe, []).append(one)
-
-
-def _stripes(alike: int) -> list[tuple[int, int]]:
-    return [(number, alike >> (13 * number) & 0x1FFF) for number in range(_ALIKE_BITS + 1)]
-
-
-def _is_alike(one: _Seen, other: _Seen) -> bool:
-    return (
-        one.sha256 != other.sha256
-        and (one.alike ^ other.alike).bit_count() <= _ALIKE_BITS
-        and all(abs(a - b) <= _ALIKE_COLOUR for a, b in zip(one.colour, other.colour, strict=True))
-        and abs(one.size[0] * other.size[1] - one.size[1] * other.size[0]) <= 0.05 * one.size[0] * other.size[1]
-    )
-
-
-def _same_names(files: Sequence[str]) -> Iterator[Finding]:
-    """Report names that other systems take for the same file: they would overwrite each other when copied there."""
-    first: dict[str, str] = {}
-    for file in files:
-        twin = first.setdefault(unicodedata.normalize("NFC", file).casefold(), file)
-        if twin != file:
-            reason = f"its name differs from {twin} only in case or in how accents are stored"
-            yield warns("name-collision", file, reason, "rename one: on other systems they are one file")
-
-
-def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
-    if others:
-        named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
-        reason = f"{len(others)} other file{'s are' if len(others) > 1 else ' is'} not used: {named}"
-        yield notes("other-files", "", reason, "nothing, if they are not pictures")
-
-
-def _link(file: str) -> Finding:
-    reason = "it is a link that leads to a folder or out of this one, so it is not followed"
-    return warns("link-refused", file, reason, "copy the pictures into the folder")
-
-
-def _misspelt(file: str) -> Finding:
-    shown = file.encode("utf-8", "replace").decode("utf-8")
-    return blocks("name-undecodable", shown, "its name is not valid UTF-8", "rename it")
-
-
-def _closed(root: Path, error: OSError) -> Finding:
-    file = Path(error.filename).relative_to(root).as_posix()
-    return blocks("folder-unreadable", file, f"it cannot be opened: {error.strerror}", "allow reading it")
-
-
-def _no_images(root: Path, listing: _Listing) -> NoImages:
-    """Say what is there instead, and where pictures are: the most common mistake is being one folder off."""
-    archives = [file for file in listing.others if file.lower().endswith((".zip", ".7z", ".rar", ".tar.gz", ".tgz"))]
-    near = [place for place in _around(root) if _has_pictures(place)]
-    if archives:
-        hint = f"unpack {archives[0]} first"
-    elif listing.findings:
-        hint = listing.findings[0].remedy
-    elif near:
-        hint = f"there are pictures in {near[0]}: use that folder"
-    else:
-        hint = "put JPEG, PNG, WebP, TIFF, BMP or AVIF files into it"
-    there = len(listing.texts) + len(listing.others)
-    what = f"holds {there} file{'s' if there > 1 else ''} but no picture" if there else "holds no picture"
-    return NoImages(f"the folder {root} {what}", hint=hint)
-
-
-def _around(root: Path) -> Iterator[Path]:
-    parent = root.absolute().parent
-    yield parent
-    try:
-        yield from sorted(entry for entry in parent.iterdir() if entry.is_dir() and entry.name != root.name)
-    except OSError:
-        return
-
-
-def _has_pictures(folder: Path) -> bool:
-    try:
-        return any(entry.suffix.lower() in PICTURE_SUFFIXES for entry in folder.iterdir() if not _ignored(entry.name))
-    except OSError:
-        return False

@@ -94,9 +94,10 @@ def write_json(path: Path, obj: object) -> None:
     write_text(path, json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def append_line(path: Path, text: str) -> None:
+def append_line(path: Path, text: str) -> int:
     """Add one line in one system call, so that a reader or a kill never sees half of it. It is not forced to the disk.
 
+    Return the byte offset at which the line begins.
     When the disk fills up in the middle, the half line is cut off again before OutOfSpace is raised.
     """
     if "\n" in text:
@@ -107,6 +108,7 @@ def append_line(path: Path, text: str) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             _write_whole(handle, line, path)
+            return os.lseek(handle, 0, os.SEEK_CUR) - len(line)
         finally:
             os.close(handle)
 

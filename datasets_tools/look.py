@@ -1,0 +1,145 @@
+"""Look at one picture file in full: is it whole, what does it hold, what does it look like."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets_tools.errors import UnreadableImage
+from datasets_tools.quality import Quality
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from datasets_tools.image import Colour, Limits
+    from datasets_tools.journal import Journal
+
+__all__ = ["Look", "Seen", "look_at"]
+
+_VERSION = 1  # raise it when the same file would be seen differently: journals then start anew
+_SIDE = 512  # pixels of the shorter side at which pictures are measured: about what training sees
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What was learned about one picture file (relative, POSIX).
+
+    `size` is the upright (width, height) in pixels, `orientation` the file's EXIF value, `alike` and `mirrored` are the
+    64-bit perceptual hashes of the picture and of its mirror image, `colour` is its mean colour in 0..255, `notes` are
+    those of `Picture`. Where `refused` is set the file cannot be read and the rest is empty.
+    """
+
+    file: str
+    sha256: str = ""
+    bytes: int = 0
+    size: tuple[int, int] = (0, 0)
+    format: str = ""
+    orientation: int = 1
+    alike: int = 0
+    mirrored: int = 0
+    colour: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    notes: tuple[str, ...] = ()
+    jpeg_quality: int | None = None
+    quality: Quality = field(default_factory=Quality)
+    refused: UnreadableImage | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How files are looked at: the folder they lie in, the colour behind transparent parts, limits, and a journal."""
+
+    folder: Path
+    background: "Colour" = (255, 255, 255)
+    limits: "Limits | None" = None
+    journal: "Journal | None" = None
+
+
+def look_at(file: str, look: Look) -> Seen:
+    """Read and decode one file in full. What the journal knows of the same bytes is not decoded again."""
+    from datasets_tools.image import DEFAULT_LIMITS, read_bytes
+
+    limits = look.limits or DEFAULT_LIMITS
+    try:
+        data = read_bytes(look.folder / file, limits)
+    except UnreadableImage as refused:
+        return Seen(file=file, refused=refused)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if look.journal is None:
+        return _decoded(file, data, sha256, look.background, limits)
+    key = f"{_VERSION}:{sha256}:{bytes(look.background).hex()}:{limits.max_pixels}:{limits.max_side}"
+    known = _from_row(file, look.journal.find(key))
+    if known is None:
+        known = _decoded(file, data, sha256, look.background, limits)
+        look.journal.add(key, _to_row(known))
+    return known
+
+
+def _decoded(file: str, data: bytes, sha256: str, background: "Colour", limits: "Limits") -> Seen:
+    from datasets_tools.image import open_picture
+    from datasets_tools.quality import quality_of
+
+    try:
+        picture = open_picture(data, background=background, limits=limits, at_least=_SIDE, name="it")
+    except UnreadableImage as refused:
+        return Seen(file=file, sha256=sha256, bytes=len(data), refused=refused)
+    alike, mirrored, colour = _impression(picture.image)
+    return Seen(
+        file=file,
+        sha256=sha256,
+        bytes=len(data),
+        size=picture.size,
+        format=picture.format,
+        orientation=getattr(picture, "orientation", 1),
+        alike=alike,
+        mirrored=mirrored,
+        colour=colour,
+        notes=picture.notes,
+        jpeg_quality=getattr(picture, "jpeg_quality", None),
+        quality=quality_of(picture.image, getattr(picture, "detail", None)),
+    )
+
+
+def _impression(image: "Image") -> tuple[int, int, tuple[float, float, float]]:
+    """Return the perceptual hashes of the image and of its mirror image, and its mean colour."""
+    import imagehash
+    from PIL.Image import Resampling, Transpose
+    from PIL.ImageStat import Stat
+
+    small = image.resize((64, 64), Resampling.BOX, reducing_gap=2.0)
+    red, green, blue = Stat(small).mean
+    mirror = small.transpose(Transpose.FLIP_LEFT_RIGHT)
+    return int(str(imagehash.phash(small)), 16), int(str(imagehash.phash(mirror)), 16), (red, green, blue)
+
+
+def _to_row(seen: Seen) -> dict[str, Any]:
+    """Return what was seen as JSON values, without the name: the same bytes may lie under several."""
+    if seen.refused is not None:
+        return {"sha256": seen.sha256, "bytes": seen.bytes, "refused": [str(seen.refused), seen.refused.hint]}
+    return {
+        "sha256": seen.sha256,
+        "bytes": seen.bytes,
+        "size": seen.size,
+        "format": seen.format,
+        "orientation": seen.orientation,
+        "alike": seen.alike,
+        "mirrored": seen.mirrored,
+        "colour": seen.colour,
+        "notes": seen.notes,
+        "jpeg_quality": seen.jpeg_quality,
+        "quality": {name: getattr(seen.quality, name) for name in Quality.__dataclass_fields__},
+    }
+
+
+def _from_row(file: str, row: Mapping[str, Any] | None) -> Seen | None:
+    if row is None:
+        return None
+    if "refused" in row:
+        message, hint = row["refused"]
+        refused = UnreadableImage(message, hint=hint)
+        return Seen(file=file, sha256=row["sha256"], bytes=row["bytes"], refused=refused)
+    quality = dict(row["quality"])
+    quality["border"] = tuple(quality["border"])
+    quality["colours"] = tuple((tuple(colour), share) for colour, share in quality["colours"])
+    tuples = {name: tuple(row[name]) for name in ("size", "colour", "notes")}
+    return replace(Seen(file=file), **{**row, **tuples, "quality": Quality(**quality)})
