@@ -2,11 +2,13 @@ import json
 import os
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 from PIL import Image
 
 from datasets_tools.errors import NoImages
+from datasets_tools.journal import Journal
 from datasets_tools.manifest import read_manifest
 from datasets_tools.scan import scan
 from tests.datasets_tools.corpus import bomb, encoded, photos, scene
@@ -232,3 +234,49 @@ def test_strange_names_are_kept_exactly(tmp_path, name):
     scan(tmp_path).manifest.write(tmp_path / "manifest.jsonl")
     (record,) = read_manifest(tmp_path / "manifest.jsonl").records
     assert record.file == name
+
+
+def test_numbered_folders_of_other_trainers_weigh_their_pictures(tmp_path):
+    photos(tmp_path / "2_brand style", 2)
+    photos(tmp_path / "6_brand style" / "inner", 1, size=(120, 80))
+    photos(tmp_path / "2024_summer", 1, size=(64, 96))
+    found = scan(tmp_path)
+    assert {record.file: record.repeats for record in found.manifest.records} == {
+        "2_brand style/photo 00.png": 2.0,
+        "2_brand style/photo 01.png": 2.0,
+        "6_brand style/inner/photo 00.png": 6.0,
+        "2024_summer/photo 00.png": 1.0,
+    }
+    assert ("folder-repeats", "") in codes(found)
+
+
+def test_one_number_for_all_folders_changes_nothing(tmp_path):
+    photos(tmp_path / "10_brand", 2)
+    found = scan(tmp_path)
+    assert {record.repeats for record in found.manifest.records} == {1.0}
+    assert found.findings == ()
+
+
+def test_folders_to_skip_are_not_entered(tmp_path):
+    photos(tmp_path, 2)
+    photos(tmp_path / "masks", 2)
+    assert len(scan(tmp_path, skip=[tmp_path / "masks"]).manifest.records) == 2
+
+
+def test_a_second_scan_with_a_journal_decodes_only_what_changed(tmp_path):
+    pictures = photos(tmp_path / "pictures", 4)
+    (pictures / "broken.png").write_bytes(encoded(scene(), "PNG")[:-40])
+    place = tmp_path / "scan.jsonl"
+    first = scan(pictures, journal=Journal(place))
+    size = place.stat().st_size
+    (pictures / "photo 01.png").rename(pictures / "renamed.png")  # content decides, not the name
+    second = scan(pictures, journal=Journal(place))
+    assert place.stat().st_size == size
+    assert {seen.sha256: replace(seen, file="") for seen in first.pictures} == {
+        seen.sha256: replace(seen, file="") for seen in second.pictures
+    }
+    assert codes(first) >= {("image-unreadable", "broken.png")} <= codes(second)
+    scene(96, 64, seed=99).save(pictures / "photo 02.png")
+    third = scan(pictures, journal=Journal(place))
+    assert len(place.read_bytes().splitlines()) == 6
+    assert third == scan(pictures)
