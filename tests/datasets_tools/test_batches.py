@@ -1,4 +1,5 @@
 from collections import Counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,11 @@ from datasets_tools.errors import InvalidSetting
 SQUARE, WIDE, TALL = (Bucket(width=w, height=h) for w, h in ((512, 512), (704, 384), (384, 704)))
 BUCKETS = st.lists(st.sampled_from([SQUARE, WIDE, TALL]), min_size=1, max_size=60)
 SIZES = st.integers(1, 16)
+
+
+def repeats_for(buckets):
+    repeat = st.sampled_from([0.1, 0.29, 1 / 3, 0.5, 1, 1.5, 2, 7]) | st.floats(0.05, 5)
+    return st.lists(repeat, min_size=len(buckets), max_size=len(buckets))
 
 
 @given(BUCKETS, SIZES, st.integers(0, 5), st.integers(0, 5))
@@ -52,13 +58,94 @@ def test_any_step_can_be_asked_for_in_any_order(buckets, size, step):
     again = Batches(buckets, size, seed=3)
     assert again.at(0) == first
     assert again.at(step) == later
-    assert later.epoch == step // batches.per_epoch
+    assert later.epoch == step // batches.steps(1)
     assert {buckets[index] for index in later.indices} == {later.bucket}
 
 
-@given(BUCKETS, SIZES)
-def test_per_epoch_counts_the_batches(buckets, size):
-    assert Batches(buckets, size, seed=0).per_epoch == len(plan_epoch(buckets, size, seed=0, epoch=0))
+@given(BUCKETS, SIZES, st.integers(0, 5), st.data())
+def test_the_steps_of_some_epochs_are_the_batches_that_they_have(buckets, size, epochs, data):
+    repeats = data.draw(repeats_for(buckets))
+    plans = [plan_epoch(buckets, size, seed=0, epoch=epoch, repeats=repeats) for epoch in range(epochs)]
+    assert Batches(buckets, size, seed=0, repeats=repeats).steps(epochs) == sum(map(len, plans))
+
+
+@given(BUCKETS, SIZES, st.data())
+def test_every_step_is_the_next_batch_of_the_epochs_in_a_row(buckets, size, data):
+    repeats = data.draw(repeats_for(buckets))
+    batches = Batches(buckets, size, seed=4, repeats=repeats)
+    planned = [
+        (epoch, batch)
+        for epoch in range(7)
+        for batch in plan_epoch(buckets, size, seed=4, epoch=epoch, repeats=repeats)
+    ]
+    steps = list(enumerate(planned))
+    data.draw(st.randoms(use_true_random=False)).shuffle(steps)
+    for step, (epoch, indices) in steps:
+        assert (batches.at(step).epoch, batches.at(step).indices) == (epoch, indices)
+
+
+@given(st.integers(1, 5000), st.integers(1, 1000), st.integers(0, 400))
+def test_a_sample_occurs_as_often_as_it_repeats_on_average_exactly(over, under, epochs):
+    plans = [plan_epoch([SQUARE], 4, seed=0, epoch=epoch, repeats=[over / under]) for epoch in range(min(epochs, 40))]
+    seen = [sum(map(len, plan)) for plan in plans]
+    assert seen == [(e + 1) * over // under - e * over // under for e in range(len(seen))]
+    assert Batches([SQUARE], 1, seed=0, repeats=[over / under]).steps(epochs) == epochs * over // under
+
+
+@given(BUCKETS, SIZES, st.integers(0, 5))
+def test_repeats_of_one_change_nothing(buckets, size, epoch):
+    ones = [1.0] * len(buckets)
+    assert plan_epoch(buckets, size, seed=2, epoch=epoch, repeats=ones) == plan_epoch(
+        buckets, size, seed=2, epoch=epoch
+    )
+
+
+@given(BUCKETS, SIZES, st.integers(0, 5), st.data())
+def test_copies_of_a_sample_share_a_batch_only_where_there_are_too_few_batches(buckets, size, epoch, data):
+    plan = plan_epoch(buckets, size, seed=2, epoch=epoch, repeats=data.draw(repeats_for(buckets)))
+    batches_of = Counter(buckets[batch[0]] for batch in plan)
+    copies_of = Counter(index for batch in plan for index in batch)
+    for batch in plan:
+        assert len(batch) <= size
+        for index, copies in Counter(batch).items():
+            assert copies <= -(-copies_of[index] // batches_of[buckets[index]])
+
+
+def test_epochs_without_a_batch_are_passed_over_but_counted():
+    batches = Batches([SQUARE, WIDE], 2, seed=0, repeats=[0.25, 0.125])
+    assert [batches.at(step).epoch for step in range(6)] == [3, 7, 7, 11, 15, 15]
+
+
+@pytest.mark.parametrize("images", [12, 2000])
+def test_a_late_step_is_found_at_once(images):
+    repeats = [0.5 + index % 97 / 31 for index in range(images)]
+    batches = Batches([(SQUARE, WIDE, TALL)[index % 3] for index in range(images)], 4, seed=0, repeats=repeats)
+    started = process_time()
+    batches.at(50_000)
+    assert process_time() - started < 1  # 0.01 s on a desktop, where planning every epoch takes 3 s
+
+
+@pytest.mark.parametrize("repeat", [0, -1, float("nan"), float("inf"), 1e-7])
+def test_impossible_repeats_are_refused(repeat):
+    with pytest.raises(InvalidSetting, match="repeats"):
+        Batches([SQUARE], 1, 0, [repeat])
+
+
+def test_repeats_for_other_samples_are_refused():
+    with pytest.raises(InvalidSetting, match="1 repeats were given for 2 samples"):
+        plan_epoch([SQUARE, WIDE], 1, seed=0, epoch=0, repeats=[1])
+
+
+@given(BUCKETS, SIZES, st.integers(1, 9), st.integers(0, 5))
+def test_every_image_is_computed_exactly_once_per_epoch_at_any_batch_size_and_world_size(buckets, size, world, epoch):
+    computed = Counter(
+        index
+        for batch in plan_epoch(buckets, size, seed=5, epoch=epoch)
+        for rank in range(world)
+        for index in share(batch, rank, world)
+        if index is not None
+    )
+    assert computed == Counter(range(len(buckets)))
 
 
 @given(st.lists(st.integers(), unique=True, max_size=40), st.integers(1, 9))

@@ -1,4 +1,5 @@
-import logging
+from functools import partial
+from hashlib import sha256
 
 import pytest
 import torch
@@ -47,30 +48,85 @@ def test_views_and_tensors_with_gradients_are_stored(tmp_path):
     assert same(TensorCache(tmp_path).get(KEY, never), stored)
 
 
-def test_any_flipped_byte_and_any_cut_is_noticed_computed_again_and_logged(tmp_path, caplog):
-    cache = TensorCache(tmp_path)
-    cache.get(KEY, tensors)
-    (file,) = tmp_path.rglob("*.safetensors")
-    whole = file.read_bytes()
-    damaged = [whole[:cut] for cut in (0, 5, 40, len(whole) - 1)]
-    damaged += [whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in range(0, len(whole), 7)]
-    for data in damaged:
-        file.write_bytes(data)
+def filled(folder, count=7):
+    """A cache with one shard of `count` entries; return its keys, what belongs to each, and the shard."""
+    entries = {cache_key(number=number): {"x": torch.full((number, 5), number)} for number in range(count)}
+    with TensorCache(folder) as cache:
+        for key, entry in entries.items():
+            cache.get(key, partial(dict, entry))
+    (shard,) = shards(folder)
+    return entries, shard
+
+
+def shards(folder):
+    return sorted(folder.glob("*.safetensors"))
+
+
+def read_all(folder, entries):
+    """Read every entry as a new process would and return the keys that had to be made."""
+    made = []
+
+    def make(key):
+        made.append(key)
+        return entries[key]
+
+    cache = TensorCache(folder)
+    for key, entry in entries.items():
+        assert same(cache.get(key, partial(make, key)), entry)
+    return made
+
+
+def flips(data):
+    """About 400 places all over the data, and each byte of the first hundred."""
+    return [*range(100), *range(100, len(data), max(1, len(data) // 300))]
+
+
+def test_a_flipped_byte_costs_one_entry_and_says_so(tmp_path, caplog):
+    entries, shard = filled(tmp_path)
+    whole = shard.read_bytes()
+    for at in flips(whole):
+        for other in shards(tmp_path):
+            other.unlink()
+        shard.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         caplog.clear()
-        with caplog.at_level(logging.WARNING, logger="datasets_tools"):
-            result = cache.get(KEY, tensors)
-        assert same(result, tensors())
-        assert f"{file} is damaged" in caplog.text
-        assert same(cache.get(KEY, never), tensors())
+        assert len(made := read_all(tmp_path, entries)) <= 1
+        assert f"{shard} is damaged" in caplog.text
+        assert all(key in caplog.text for key in made)
+        assert not read_all(tmp_path, entries)
+
+
+def test_a_flipped_byte_in_an_entry_is_never_overlooked(tmp_path):
+    entries, shard = filled(tmp_path, 1)
+    whole = shard.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    for at in range(start, len(whole)):
+        shard.write_bytes(whole[:at] + bytes([whole[at] ^ 128]) + whole[at + 1 :])
+        assert read_all(tmp_path, entries) == list(entries)
+        assert shard.read_bytes() == whole  # the same entry makes the same file
+
+
+def test_a_cut_shard_keeps_what_lies_before_the_cut(tmp_path):
+    entries, shard = filled(tmp_path)
+    whole = shard.read_bytes()
+    for kept in flips(whole):
+        for other in shards(tmp_path):
+            other.unlink()
+        shard.write_bytes(whole[:kept])
+        lost = len(read_all(tmp_path, entries))
+        assert lost == 7 or kept > 7 * 80
+        assert lost > 0
+        assert not read_all(tmp_path, entries)
+    shard.write_bytes(whole[:-1])
+    assert len(lost_last := read_all(tmp_path, entries)) <= 1, lost_last
 
 
 def test_an_entry_under_the_wrong_key_is_not_believed(tmp_path):
-    cache = TensorCache(tmp_path)
-    cache.get(KEY, tensors)
-    other = cache_key(image="cd")
-    target = tmp_path / other[:2] / f"{other}.safetensors"
-    target.parent.mkdir(exist_ok=True)
-    next(tmp_path.rglob(f"{KEY}*")).rename(target)
+    one, other = filled(tmp_path / "one", 1)[1], cache_key(image="cd")
+    named = one.read_bytes().replace(cache_key(number=0).encode(), other.encode())
+    header = named[: 8 + int.from_bytes(named[:8], "little")]
+    (tmp_path / "one" / f"{sha256(header).hexdigest()}.safetensors").write_bytes(named)
+    cache = TensorCache(tmp_path / "one")
+    assert cache.has(other)
     assert same(cache.get(other, lambda: {"x": torch.ones(2)}), {"x": torch.ones(2)})
 
 
