@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["AdapterSpec", "Weights"]
 
@@ -36,8 +38,8 @@ class Weights:
     delta weight = alpha / rank * up @ down. `extra` keeps what a method adds (none for lora).
     """
 
-    down: Tensor
-    up: Tensor
+    down: "Tensor"
+    up: "Tensor"
     alpha: float
     method: str = "lora"
     extra: Mapping[str, Any] = field(default_factory=dict)
