@@ -1,56 +1,132 @@
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets_tools.caption import decode_text, find_captions, tidy, with_trigger
-from datasets_tools.captioners import captioner, captioner_names
-from datasets_tools.errors import InvalidSetting, UnreadableCaption
+from datasets_tools.errors import UnreadableCaption
 
 DECODED = [
     (b"a red house", "a red house"),
     ("Häuser über Öl 🎨".encode(), "Häuser über Öl 🎨"),
     ("Häuser".encode("utf-8-sig"), "Häuser"),
+    (b"\xef\xbb\xbf", ""),
     ("日本の家".encode("utf-16"), "日本の家"),
     (b"\xfe\xff" + "日本の家".encode("utf-16-be"), "日本の家"),
+    ("🎨 paint".encode("utf-16"), "🎨 paint"),
+    (b"\xff\xfe", ""),
     ("a café".encode("utf-32"), "a café"),
+    (b"\0\0\xfe\xff" + "a café 🎨".encode("utf-32-be"), "a café 🎨"),
     ("un café près de l’église".encode("cp1252"), "un café près de l’église"),
+    ("Größe, Fuß, Übermaß".encode("cp1252"), "Größe, Fuß, Übermaß"),
+    ("smörgås på bordet".encode("cp1252"), "smörgås på bordet"),
+    ("“quoted” – and a dash…".encode("cp1252"), "“quoted” – and a dash…"),
+    ("5 € off, ½ price".encode("cp1252"), "5 € off, ½ price"),
+    ("sœur, Žofie, naïve".encode("cp1252"), "sœur, Žofie, naïve"),
+    ("日本の家".encode(), "日本の家"),
+    ("한국의 집".encode(), "한국의 집"),
+    ("дом у реки".encode(), "дом у реки"),
+    ("บ้านสีแดง".encode(), "บ้านสีแดง"),
+    ("लाल घर".encode(), "लाल घर"),
     ("שלום עולם".encode(), "שלום עולם"),
+    ("بيت أحمر 12".encode(), "بيت أحمر 12"),
+    ("\u202eright to left\u202c".encode(), "\u202eright to left\u202c"),
+    ("👩‍👩‍👧 family, 🏳️‍🌈".encode(), "👩‍👩‍👧 family, 🏳️‍🌈"),
+    ("🇩🇪 flag".encode(), "🇩🇪 flag"),
+    ("e\u0301 and é".encode(), "e\u0301 and é"),
+    ("zero\u200bwidth".encode(), "zero\u200bwidth"),
+    ("a\u00a0b\u3000c".encode(), "a b c"),
+    ("one\ufefftwo".encode(), "onetwo"),
     (b"", ""),
     (b" \r\n\t ", ""),
+    (b"\n\n\n", ""),
+    ("\u3000\u00a0\u2003".encode(), ""),
     (b"one\r\ntwo\r\n", "one, two"),
+    (b"one\rtwo", "one, two"),
+    (b"one\n\n\ntwo\n", "one, two"),
+    ("one\u2028two\x85three".encode(), "one, two, three"),
     (b"a sentence.\nanother", "a sentence. another"),
     (b"tag one,\n  tag   two", "tag one, tag two"),
-    (b"braces {} %s (word:1.2) \\(x\\)", "braces {} %s (word:1.2) \\(x\\)"),
     (b"bell\x07tab\tend", "bell tab end"),
+    (b"\x1b[31mred\x1b[0m", "[31mred [0m"),
+    (b"form\x0cfeed", "form, feed"),
+    (b"{}", "{}"),
+    (b"{0} {name!r:>10}", "{0} {name!r:>10}"),
+    (b"{{x}} {% if y %}", "{{x}} {% if y %}"),
+    (b"%s %d %(name)s 100%", "%s %d %(name)s 100%"),
+    (b"$HOME ${PATH} $(ls) `ls`", "$HOME ${PATH} $(ls) `ls`"),
+    (b"(word:1.2), [less], ((more))", "(word:1.2), [less], ((more))"),
+    (b"a __wild__ card, {red|green}", "a __wild__ card, {red|green}"),
+    (b"<lora:other:0.8>, <s1>", "<lora:other:0.8>, <s1>"),
+    (b"a BREAK b AND c", "a BREAK b AND c"),
+    (b"\\n \\(x\\) \\u0041 C:\\new", "\\n \\(x\\) \\u0041 C:\\new"),
+    (b"<b>bold</b> &amp; <script>x</script>", "<b>bold</b> &amp; <script>x</script>"),
+    (b"\"quoted\", 'single'", "\"quoted\", 'single'"),
+    (b"'; DROP TABLE captions; --", "'; DROP TABLE captions; --"),
+    (b"<|startoftext|> a <|endoftext|>", "<|startoftext|> a <|endoftext|>"),
+    (b"## heading\n- point", "## heading, - point"),
+    (b'{"caption": "json"}', '{"caption": "json"}'),
+    (b",,, , ,", ",,, , ,"),
+    (b"word " * 13_000, ("word " * 13_000).strip()),
+    (b"x" * 65_536, "x" * 65_536),
+    (b"\n" * 65_536, ""),
 ]
 
 
-@pytest.mark.parametrize(("data", "text"), DECODED, ids=[repr(text) for _, text in DECODED])
-def test_captions_are_decoded_and_tidied(data, text):
-    assert tidy(decode_text(data, "a.txt")) == text
+@pytest.mark.parametrize(("data", "text"), DECODED, ids=[repr(text[:30]) for _, text in DECODED])
+def test_captions_are_decoded_and_tidied_and_nothing_in_them_is_a_command(tmp_path, data, text):
+    (tmp_path / "a.txt").write_bytes(data)
+    captions = find_captions(tmp_path, ["a.jpg"], ["a.txt"])
+    assert captions.by_image["a.jpg"].text == tidy(decode_text(data, "a.txt")) == text
+    assert {finding.code for finding in captions.findings} <= {"caption-lines"}
 
 
 REFUSED = [
     (b"abc\0def", "offset 3"),
+    (b"\0", "offset 0"),
+    (b"abc\0", "offset 3"),
+    ("ü\0".encode(), "offset 2"),
     ("no mark".encode("utf-16-le"), "offset 1"),
+    ("no mark".encode("utf-16-be"), "offset 0"),
+    ("no mark".encode("utf-32-le"), "offset 1"),
     (b"\xff\xfea\0\0\0b\0", "offset 4"),
+    (b"\xfe\xff\0a\0\0", "offset 4"),
+    (b"\xff\xfe\0\0a\0\0\0\0\0\0\0", "offset 8"),
     (b"\xff\xfea\0b", "byte 4"),
+    (b"\xff\xfea\0\x00\xd8", "byte 4"),
+    (b"\xff\xfe\0\0a\0\0\0\0\0\x11\0", "byte 8"),
     (b"\xef\xbb\xbfok \xff", "byte 6"),
+    (b"\xef\xbb\xbf\xef\xbb", "byte 3"),
     ("夏の日の絵".encode("shift-jis"), "byte 0"),
+    ("赤い house".encode("shift-jis"), "byte 0"),
+    ("a 赤い家".encode("euc-jp"), "byte 2"),
+    ("红房子".encode("gb18030"), "byte 0"),
+    ("붉은 집".encode("euc-kr"), "byte 0"),
     ("Привет, мир".encode("cp1251"), "byte 0"),
+    ("дом".encode("koi8-r"), "byte 0"),
+    ("σπίτι".encode("iso8859-7"), "byte 0"),
     (b"ok " + bytes([0x81]), "byte 3"),
+    (b"cut \xe2\x82", "byte 4"),
+    (b"overlong \xc0\xaf\xc0\xaf\xc0\xaf", "byte 9"),
+    (b"surrogate \xed\xa0\x80", "byte 10"),
+    (b"\xff\xd8\xff\xe0\x00\x10JFIF", "offset 4"),
+    (b"\x89PNG\r\n\x1a\n\0", "offset 8"),
+    (b"PK\x03\x04\x14\0", "offset 5"),
+    (b"x" * 65_537, "65.5 kB"),
     (b"x" * 1_000_000, "1.0 MB"),
+    (b"\0" * 1_000_000, "1.0 MB"),
 ]
 
 
-@pytest.mark.parametrize(("data", "where"), REFUSED, ids=[where for _, where in REFUSED])
-def test_what_cannot_be_decoded_is_refused_with_file_and_offset(data, where):
+@pytest.mark.parametrize(("data", "where"), REFUSED, ids=[repr(data[:24]) for data, _ in REFUSED])
+def test_what_cannot_be_decoded_is_refused_with_file_and_offset(tmp_path, data, where):
     with pytest.raises(UnreadableCaption, match=r"my caption\.txt") as refused:
         decode_text(data, "my caption.txt")
     assert where in str(refused.value)
     assert refused.value.hint
+    (tmp_path / "a.txt").write_bytes(data)
+    (finding,) = find_captions(tmp_path, ["a.jpg"], ["a.txt"]).findings
+    assert (finding.code, finding.severity, finding.file) == ("caption-unreadable", "blocks", "a.txt")
+    assert where in finding.reason
 
 
 @given(st.text())
@@ -142,66 +218,6 @@ def test_two_sidecars_that_differ_are_reported_and_txt_wins(tmp_path):
     assert codes(captions) == [("caption-conflict", "a.png")]
 
 
-def test_metadata_in_every_common_form_is_read(tmp_path):
-    rows = [{"file_name": f"{key}.png", key: f"from {key}"} for key in ("text", "caption", "prompt")]
-    write(tmp_path, metadata_dot_jsonl="\n".join(map(json.dumps, rows)) + "\n")
-    write(tmp_path, sub__metadata_dot_csv="file_name;text\nd.png;semicolons, too\n")
-    captions = found(tmp_path, ["text.png", "caption.png", "prompt.png", "sub/d.png"])
-    assert texts(captions) == {
-        "text.png": "from text",
-        "caption.png": "from caption",
-        "prompt.png": "from prompt",
-        "sub/d.png": "semicolons, too",
-    }
-
-
-@pytest.mark.parametrize("spelling", ["licence", "license"])
-def test_rights_stated_in_the_metadata_are_kept(tmp_path, spelling):
-    row = {"file_name": "a.png", "owner": "Ada", spelling: "CC0", "expires": "2030-01-01"}
-    write(tmp_path, metadata_dot_jsonl=json.dumps(row))
-    rights = found(tmp_path, ["a.png"]).rights["a.png"]
-    assert (rights.owner, rights.licence, rights.expires, rights.consent) == ("Ada", "CC0", "2030-01-01", "")
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        ('{"file_name": "a.png", "text": "x"}\n{broken', "line 2 is not JSON"),
-        ("[1, 2]", "line 1 is not an object"),
-        ('{"text": "x"}', "line 1 has no file_name"),
-        ('{"file_name": "a.png", "text": 5}', "the caption is not text"),
-        ("[" * 100_000, "line 1 is not JSON"),
-        (json.dumps({"file_name": "a.png", "text": "x" * 70_000}), "longer than 65536 characters"),
-    ],
-)
-def test_damaged_metadata_is_named_by_line(tmp_path, content, says):
-    write(tmp_path, metadata_dot_jsonl=content)
-    (finding,) = found(tmp_path, ["a.png"]).findings
-    assert (finding.code, finding.severity) == ("metadata-invalid", "blocks")
-    assert says in finding.reason
-
-
-@pytest.mark.parametrize("name", ["b.png", "../a.png", "/a.png", "C:\\a.png"])
-def test_metadata_about_other_files_is_reported(tmp_path, name):
-    write(tmp_path, metadata_dot_jsonl=json.dumps({"file_name": name, "text": "x"}))
-    captions = found(tmp_path, ["a.png"])
-    assert texts(captions) == {}
-    assert codes(captions) == [("caption-orphan", "metadata.jsonl")]
-
-
-def test_half_characters_in_json_become_spaces_that_can_be_written(tmp_path):
-    write(tmp_path, metadata_dot_jsonl='{"file_name": "a.png", "text": "a\\ud800b"}')
-    assert texts(found(tmp_path, ["a.png"])) == {"a.png": "a b"}
-
-
-def test_findings_and_rights_can_always_be_written_as_text(tmp_path):
-    rows = ['{"file_name": "\\ud800.png"}', '{"file_name": "a.png", "owner": "\\ud800Ada"}']
-    write(tmp_path, metadata_dot_jsonl="\n".join(rows))
-    captions = found(tmp_path, ["a.png"])
-    assert captions.rights["a.png"].owner == "Ada"
-    captions.findings[0].reason.encode()
-
-
 def test_captions_without_a_picture_are_reported_but_a_readme_is_not(tmp_path):
     write(tmp_path, b_dot_txt="lost", README_dot_txt="about", a_dot_txt="kept")
     assert codes(found(tmp_path, ["a.png"])) == [("caption-orphan", "b.txt")]
@@ -221,30 +237,3 @@ def test_several_lines_are_joined_and_said(tmp_path):
     captions = found(tmp_path, ["a.png"])
     assert texts(captions) == {"a.png": "one, two"}
     assert codes(captions) == [("caption-lines", "a.txt")]
-
-
-@pytest.mark.parametrize(
-    ("file", "caption"),
-    [
-        ("sunset_over-the-lake (2).jpg", "sunset over the lake"),
-        ("RedHouse copy.png", "Red House"),
-        ("IMG_20240102_1234.jpg", ""),
-        ("3f2b9c0d1e4a5b6c.png", ""),
-        ("Grüße aus Köln.png", "Grüße aus Köln"),
-    ],
-)
-def test_file_names_become_words(tmp_path, file, caption):
-    assert captioner("filename").caption(tmp_path / file) == caption
-
-
-def test_every_captioner_that_is_found_keeps_the_protocol(tmp_path):
-    for name in captioner_names():
-        one = captioner(name)
-        assert one.name == name
-        assert isinstance(one.caption(tmp_path / "a red house.png"), str)
-
-
-def test_an_unknown_captioner_is_refused_with_the_nearest_name():
-    with pytest.raises(InvalidSetting, match="did you mean filename") as refused:
-        captioner("file-name")
-    assert "filename" in refused.value.hint

@@ -1,0 +1,220 @@
+"""What metadata files state about pictures: captions, rights, and which pictures are left out.
+
+metadata.jsonl, metadata.csv   caption ("text", "caption" or "prompt"), rights, "exclude": true
+rights.csv                     owner, licence (or license), source, consent, expires
+
+A row names one picture of its folder or of one below (`file_name`), or all of them: `*` and `sub/*` are defaults. Field
+by field the most specific row that states it wins; between equals the file nearest to the top folder, rights.csv first.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import date
+from pathlib import PurePosixPath
+from typing import Any
+
+from datasets_tools.errors import InvalidManifest
+from datasets_tools.finding import Finding, blocks, warns
+from datasets_tools.manifest import Rights, leaves
+from datasets_tools.rows import Row, read_rows
+from datasets_tools.text import MAX_BYTES, comparable, tidy
+
+__all__ = ["CAPTION_KEYS", "Metadata", "Statement", "in_order", "is_metadata", "read_metadata", "statement_of"]
+
+CAPTION_KEYS = ("text", "caption", "prompt")
+_NAMES = ("rights.csv", "metadata.jsonl", "metadata.csv")
+_RIGHTS = tuple(one.name for one in fields(Rights))
+_YES = {"true", "yes", "y", "1", "x"}
+_NO = {"false", "no", "n", "0"}
+_ROW_HINT = 'a row has "file_name" and one of "text", "caption", "prompt"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """What one row says. `target` is a picture (relative to the top folder, for matching), or a folder and "*"."""
+
+    file: str
+    where: str
+    row: Row
+    target: str
+    caption_key: str = ""
+    caption: str | None = None
+    rights: Mapping[str, str] = field(default_factory=dict)
+    exclude: bool | None = None
+
+    @property
+    def is_default(self) -> bool:
+        """Say whether it speaks of every picture of a folder and below."""
+        return PurePosixPath(self.target).name == "*"
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of the target, "." for the top."""
+        return str(PurePosixPath(self.target).parent)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """All that is stated, by picture.
+
+    `captions` holds for each picture its candidates, the first of which is meant, as (text, file); `defaults` the
+    caption that a whole folder has. `excluded` says by which row a picture is left out.
+    """
+
+    captions: Mapping[str, Sequence[tuple[str, str]]]
+    defaults: Mapping[str, tuple[str, str]]
+    rights: Mapping[str, Rights]
+    excluded: Mapping[str, str]
+    findings: tuple[Finding, ...]
+
+
+def is_metadata(file: str) -> bool:
+    """Say whether a file is one that read_metadata reads, by its name."""
+    return PurePosixPath(file).name.lower() in _NAMES
+
+
+def in_order(files: Iterable[str]) -> list[str]:
+    """Return metadata files as they take precedence: by kind, then from the top folder down."""
+    return sorted(
+        files, key=lambda file: (_NAMES.index(PurePosixPath(file).name.lower()), len(PurePosixPath(file).parts), file)
+    )
+
+
+def read_metadata(texts: Mapping[str, str], images: Mapping[str, str]) -> Metadata:
+    """Read metadata files (relative name -> text) about images (comparable name -> name). Bad rows are findings."""
+    findings: list[Finding] = []
+    exact: dict[str, list[Statement]] = {}
+    defaults: dict[str, list[Statement]] = {}
+    folders = {folder for name in images for folder in _folders(name)}
+    for file in in_order(texts):
+        for stated in _statements(file, texts[file], findings):
+            known = stated.folder in folders if stated.is_default else stated.target in images
+            if not known:
+                findings.append(_orphan(stated))
+            elif stated.is_default:
+                defaults.setdefault(stated.folder, []).append(stated)
+            else:
+                exact.setdefault(images[stated.target], []).append(stated)
+    by_image = {image: [*exact.get(image, ()), *_defaults_of(name, defaults)] for name, image in images.items()}
+    findings += [finding for image, rows in exact.items() for finding in _conflicts(image, rows)]
+    return Metadata(
+        captions={image: found for image in by_image if (found := _captions(exact.get(image, ())))},
+        defaults={
+            image: found[0] for name, image in images.items() if (found := _captions(_defaults_of(name, defaults)))
+        },
+        rights={image: Rights(**rights) for image, rows in by_image.items() if (rights := _rights(rows))},
+        excluded={image: row.where for image, rows in by_image.items() if (row := _excluding(rows))},
+        findings=tuple(findings),
+    )
+
+
+def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> Statement:
+    """Return what a row of a file says; a date in another form is dropped and added to the findings.
+
+    Raises InvalidManifest with the line for a row without a name, or with values that mean nothing.
+    """
+    where = f"{file}, line {row.first}"
+    values = row.values
+    name = values.get("file_name") or values.get("file")
+    if not isinstance(name, str):
+        raise InvalidManifest(f"{where} has no file_name", hint=_ROW_HINT)
+    key = next((key for key in CAPTION_KEYS if values.get(key) is not None), "")
+    if not isinstance(values.get(key, ""), str):
+        raise InvalidManifest(f"{where}: the caption is not text", hint=_ROW_HINT)
+    if key and len(values[key]) > MAX_BYTES:
+        raise InvalidManifest(f"{where}: the caption is longer than {MAX_BYTES} characters", hint=_ROW_HINT)
+    return Statement(
+        file=file,
+        where=where,
+        row=row,
+        target=_target(file, name),
+        caption_key=key,
+        caption=tidy(values[key]) if key else None,
+        rights=_stated_rights(file, where, values, [] if findings is None else findings),
+        exclude=_flag(values.get("exclude"), where),
+    )
+
+
+def _statements(file: str, text: str, findings: list[Finding]) -> Iterator[Statement]:
+    try:
+        for row in read_rows(text, file):
+            yield statement_of(file, row, findings)
+    except InvalidManifest as error:
+        findings.append(blocks("metadata-invalid", file, str(error), error.hint))
+
+
+def _target(file: str, name: str) -> str:
+    """Return the comparable name from the top folder, or "" for one that leads out of its folder."""
+    relative = name.strip().replace("\\", "/")
+    return "" if leaves(relative) else comparable(str(PurePosixPath(file).parent / relative))
+
+
+def _stated_rights(file: str, where: str, values: Mapping[str, Any], findings: list[Finding]) -> dict[str, str]:
+    stated = {**values, "licence": values.get("licence") or values.get("license")}
+    rights = {key: tidy(str(stated[key])) for key in _RIGHTS if stated.get(key)}
+    expires = rights.get("expires", "")
+    if expires and not _is_date(expires):
+        reason = f'{where} says that the rights expire "{expires[:40]}", which is not read: dates are YYYY-MM-DD'
+        findings.append(warns("rights-date", file, reason, "write it as year-month-day, such as 2030-12-31"))
+        del rights["expires"]
+    return {key: value for key, value in rights.items() if value}
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return re.fullmatch(r"\d{4}-\d{2}-\d{2}", text) is not None  # fromisoformat also takes 20301231 and week dates
+
+
+def _flag(value: object, where: str) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in _YES or word in _NO:
+        return word in _YES
+    if not word:
+        return None
+    raise InvalidManifest(f'{where}: "exclude" is {value!r}', hint="write true or false, or leave it empty")
+
+
+def _folders(name: str) -> list[str]:
+    """Return the folders of a picture from its own up to the top, ".", as text."""
+    return [str(parent) for parent in PurePosixPath(name).parents]
+
+
+def _defaults_of(name: str, defaults: Mapping[str, Sequence[Statement]]) -> list[Statement]:
+    return [stated for folder in _folders(name) for stated in defaults.get(folder, ())]
+
+
+def _captions(rows: Iterable[Statement]) -> list[tuple[str, str]]:
+    return [(row.caption, row.file) for row in rows if row.caption is not None]
+
+
+def _rights(rows: Sequence[Statement]) -> dict[str, str]:
+    """Return each field as the first row that states it does."""
+    return {key: value for row in reversed(rows) for key, value in row.rights.items()}
+
+
+def _excluding(rows: Iterable[Statement]) -> Statement | None:
+    decisive = next((row for row in rows if row.exclude is not None), None)
+    return decisive if decisive is not None and decisive.exclude else None
+
+
+def _conflicts(image: str, rows: Sequence[Statement]) -> Iterator[Finding]:
+    """Report fields of the rights that two rows about the same picture state differently."""
+    for key in _RIGHTS:
+        stated = [row for row in rows if key in row.rights]
+        for other in stated[1:]:
+            if other.rights[key] != stated[0].rights[key]:
+                reason = f"{stated[0].where} and {other.where} state another {key}; that of {stated[0].file} counts"
+                yield warns("rights-conflict", image, reason, f"delete the wrong {key}")
+
+
+def _orphan(stated: Statement) -> Finding:
+    name = stated.row.values.get("file_name") or stated.row.values.get("file")
+    what = "matches no picture" if stated.is_default else "is not among the pictures"
+    reason = f"{stated.where} names {name!r}, which {what}"
+    return warns("caption-orphan", stated.file, reason, "rename it like its picture, or delete it")
