@@ -21,7 +21,7 @@ _log = logging.getLogger("datasets_tools")
 
 
 class Journal:
-    """JSON objects by key in a file. Memory holds the keys' hashes and places only. Safe for several threads."""
+    """JSON objects by key in a file; `added` counts those of this object. Memory holds the keys' hashes and places only. Safe for several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)
@@ -29,6 +29,7 @@ class Journal:
         self._closed = False
         self._begun = False
         self._places = _places(self._path)
+        self.added = 0
 
     def find(self, key: str) -> dict[str, Any] | None:
         """Return the newest whole row of a key, or None."""
@@ -52,6 +53,7 @@ class Journal:
                 self._begin()
                 place = append_line(self._path, f"{_sum(text)} {text}")
                 self._places[_short(key)] = place
+                self.added += 1
             except OutOfSpace:
                 raise
             except (DatasetError, OSError) as error:

@@ -69,7 +69,7 @@ def scan(
     look = Look(folder=listing.folder, background=background, limits=limits, journal=journal)
     seen = _look_at_all(look, listing.pictures, on_progress, workers)
     captions = find_captions(listing.folder, listing.pictures, listing.texts)
-    used = [one for one in seen if one.refused is None and one.file not in getattr(captions, "excluded", {})]
+    used = [one for one in seen if one.refused is None and one.file not in captions.excluded]
     findings = [
         *listing.findings,
         *(_unreadable(listing.folder, one) for one in seen if one.refused is not None),
@@ -77,7 +77,7 @@ def scan(
         *duplicates(used),
         *near_duplicates(used),
         *captions.findings,
-        *(_excluded(file, where) for file, where in getattr(captions, "excluded", {}).items()),
+        *(_excluded(file, where) for file, where in captions.excluded.items()),
         *_about_repeats(used),
     ]
     records = tuple(_record(one, captions, trigger) for one in used)

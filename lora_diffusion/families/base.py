@@ -79,6 +79,13 @@ class Family(ABC):
         """Return (resolution, bucket step) in pixels from the configs alone, without loading weights."""
 
     @abstractmethod
+    def tokenizers(self, path: Path, *, named: str = "") -> dict[str, Any]:
+        """Return the tokenizer of each text encoder without loading weights; `named` is a folder that holds it.
+
+        Raises BaseNotFound where there is none that fits.
+        """
+
+    @abstractmethod
     def load(self, path: Path, *, dtype: torch.dtype, device: torch.device, tokenizer: str = "") -> Components:
         """Load and freeze every component. Raises BaseNotFound naming what is missing."""
 

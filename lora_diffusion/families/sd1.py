@@ -52,6 +52,13 @@ class StableDiffusion1(Family):
             return _geometry(found["unet"], found["vae"])
         return _geometry(read_json(path / "unet" / "config.json"), read_json(path / "vae" / "config.json"))
 
+    def tokenizers(self, path: Path, *, named: str = "") -> dict[str, Any]:
+        if path.is_file():
+            vocabulary = single_file.configs(path)["text_encoder"]["vocab_size"]
+        else:
+            vocabulary = read_json(path / "text_encoder" / "config.json")["vocab_size"]
+        return {"text_encoder": _tokenizer(path, named, vocabulary)}
+
     def load(self, path: Path, *, dtype: torch.dtype, device: torch.device, tokenizer: str = "") -> Components:
         quiet()
         unet, text, vae, scheduler = (_from_file if path.is_file() else _from_folder)(path, dtype)

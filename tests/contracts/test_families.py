@@ -119,3 +119,12 @@ def test_an_adapter_of_another_family_is_named_and_refused(folder, run, tmp_path
         with pytest.raises(WrongFamily, match="flux style"):
             generator.add(other)
         assert generator.blend == {}
+
+
+def test_the_tokenizers_are_there_without_the_weights(family, folder):
+    alone = family.tokenizers(folder)
+    loaded = family.load(folder, dtype=torch.float32, device=DEVICE).tokenizers
+    text = "a shape, number 1"
+    assert {name: each(text).input_ids for name, each in alone.items()} == {
+        name: each(text).input_ids for name, each in loaded.items()
+    }
