@@ -21,7 +21,10 @@ _log = logging.getLogger("datasets_tools")
 
 
 class Journal:
-    """JSON objects by key in a file; `added` counts those of this object. Memory holds the keys' hashes and places only. Safe for several threads."""
+    """JSON objects by key in a file; `added` counts those of this object.
+
+    Memory holds the keys' hashes and places only. Safe for several threads.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = Path(path)

@@ -1,0 +1,111 @@
+"""How `check` and `prepare` grow with the number of pictures, and camera pictures beside decoding alone.
+
+python -m tests.benchmarks.scale --pictures 10000 100000     small pictures, made by this script
+python -m tests.benchmarks.scale --camera 200                twelve-megapixel JPEGs, against decoding alone
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CHILD = """
+import json, resource, sys, time
+from lora_diffusion.cli import run
+began = time.perf_counter()
+code = run(sys.argv[1:])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print(json.dumps({"seconds": time.perf_counter() - began, "peak": peak, "code": code}), file=sys.stderr)
+"""
+
+
+def small_pictures(folder: Path, count: int) -> None:
+    """Make so many different small JPEGs of common shapes, each with a caption, in folders of 1,000."""
+    draw = np.random.default_rng(0)
+    sizes = [(96, 72), (72, 96), (96, 96), (128, 72), (72, 128), (120, 80)]
+    for number in range(count):
+        place = folder / f"{number // 1000:03}"
+        place.mkdir(parents=True, exist_ok=True)
+        coarse = Image.fromarray(draw.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        coarse.resize(sizes[number % len(sizes)], Image.Resampling.BICUBIC).save(place / f"{number}.jpg", quality=85)
+        (place / f"{number}.txt").write_text(f"shape {number} of many")
+
+
+def camera_pictures(folder: Path, count: int) -> None:
+    """Make so many JPEGs of 4000 x 3000 pixels with texture; contents repeat after eight, bytes do not."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.default_rng(0)
+    bodies = []
+    for number in range(min(count, 8)):
+        coarse = Image.fromarray(draw.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+        pixels = np.asarray(coarse.resize((4000, 3000), Image.Resampling.BICUBIC), dtype=np.int16)
+        grain = draw.normal(0, 6, (3000, 4000, 1)).astype(np.int16)
+        Image.fromarray((pixels + grain).clip(0, 255).astype(np.uint8)).save(folder / f"{number}.jpg", quality=90)
+        bodies.append((folder / f"{number}.jpg").read_bytes())
+    for number in range(8, count):
+        (folder / f"{number}.jpg").write_bytes(bodies[number % 8] + number.to_bytes(4, "big"))
+
+
+def measured(*arguments: str) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stderr.strip().splitlines()[-1])
+
+
+def decoding(folder: Path) -> float:
+    """Return the seconds in which all cores decode every picture of a folder, and do nothing else."""
+
+    def decode(file: Path) -> None:
+        with Image.open(file) as image:
+            image.load()
+
+    began = time.perf_counter()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(decode, sorted(folder.glob("*.jpg"))))
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pictures", type=int, nargs="*", default=[])
+    parser.add_argument("--camera", type=int, default=0)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        for count in asked.pictures:
+            folder = Path(temporary, f"{count}")
+            small_pictures(folder, count)
+            for verb in (
+                ("check", str(folder), "--json", "--report", f"{temporary}/{count}.html"),
+                ("prepare", str(folder), f"data.cache={temporary}/cache-{count}"),
+                ("prepare", str(folder), f"data.cache={temporary}/cache-{count}"),
+            ):
+                found = measured(*verb)
+                each = 1000 * found["seconds"] / count
+                took = f"{found['seconds']:.1f} s ({each:.2f} ms each), {found['peak'] / 1e6:.0f} MB"
+                print(f"{count} pictures, {verb[0]}: {took}")
+        if asked.camera:
+            folder = Path(temporary, "camera")
+            camera_pictures(folder, asked.camera)
+            alone = decoding(folder)
+            found = measured("check", str(folder), "--json")
+            print(
+                f"{asked.camera} pictures of 12 megapixels: decoding {alone:.1f} s, check {found['seconds']:.1f} s "
+                f"({found['seconds'] / alone:.2f} times), {found['peak'] / 1e6:.0f} MB"
+            )
+
+
+if __name__ == "__main__":
+    main()
