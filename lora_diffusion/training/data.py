@@ -1,39 +1,44 @@
-"""The pictures of a run as encoded tensors, and the global batch of every step."""
+"""The global batch of every step, and all that is drawn for it, as functions of the seed and the step."""
 
-import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from datasets_tools.batches import Batches, share
-from datasets_tools.bucket import BucketRule, Crop, bucket_for, crop_for
-from datasets_tools.cache import TensorCache, cache_key
 from datasets_tools.caption import with_trigger
-from datasets_tools.manifest import Manifest, Record
-from datasets_tools.scan import scan
-from lora_diffusion.embedded import picture_folder
-from lora_diffusion.errors import PlanError
-from lora_diffusion.families.base import Components, Conditioning, Family
-from lora_diffusion.seeds import generator
-from lora_diffusion.training.events import Encoded, OnEvent
-from lora_diffusion.training.plan import DataPlan, LossPlan, RunPlan
+from datasets_tools.edit import tags_of, vary_tags
+from lora_diffusion.families.base import Conditioning
+from lora_diffusion.seeds import generator, seed_of
+from lora_diffusion.training.encode import EncodedSet, EncodedSources, Texts
+from lora_diffusion.training.plan import DataPlan, TrainPlan
+from lora_diffusion.training.samples import bucket_rule, load_manifest, rgb
 
-__all__ = ["GlobalBatch", "MicroBatch", "TrainingData", "bucket_rule", "load_manifest", "rgb"]
+__all__ = [
+    "CaptionPlan",
+    "Draw",
+    "GlobalBatch",
+    "MicroBatch",
+    "Stream",
+    "TrainingData",
+    "bucket_rule",
+    "load_manifest",
+    "rgb",
+    "varied",
+]
 
-CODE_VERSION = 1  # of rendering and encoding: raise it when the same picture gives other latents
-
-_log = logging.getLogger("lora_diffusion")
+REGULARISATION_SHARE = 4  # style pictures of a step for each regularisation picture: a quarter more work, not twice
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
     """What one process runs at once; every tensor has n samples in its first dimension.
 
-    `weights` is 0 for samples that only fill up a process's share, 1 for the others.
+    `weights` is 0 for samples that only fill up a process's share, 1 for the others; `masks` [n, h, w] weighs the
+    pixels of the latents, None all alike. With `base_answers` the target is what the base model answers without the
+    adapter.
     """
 
     latents: Tensor
@@ -41,23 +46,40 @@ class MicroBatch:
     timesteps: Tensor
     text: Conditioning
     weights: Tensor
+    masks: Tensor | None = None
+    base_answers: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A sample in a step. `again` counts its earlier copies in the same batch, so that each gets its own noise."""
+
+    index: int
+    again: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalBatch:
-    """What one step sees: indices of pictures, and all that is drawn for them, as a function of (seed, step)."""
+    """What one step sees of one folder: samples, and all that is drawn for them, as a function of (seed, step).
+
+    Its mean loss counts `gain` times.
+    """
 
     step: int
-    indices: tuple[int, ...]
-    data: "TrainingData"
+    draws: tuple[Draw, ...]
+    stream: "Stream"
+
+    @property
+    def gain(self) -> float:
+        return self.stream.gain
 
     @property
     def size(self) -> int:
-        return len(self.indices)
+        return len(self.draws)
 
     @property
-    def files(self) -> list[str]:
-        return [self.data.records[index].file for index in self.indices]
+    def files(self) -> tuple[str, ...]:
+        return tuple(self.stream.pictures.samples[draw.index].record.file for draw in self.draws)
 
     def micro_batches(self, rank: int, world: int, size: int) -> list[MicroBatch]:
         """Return the share of one process in pieces of at most `size` samples; all processes get equally many."""
@@ -67,60 +89,102 @@ class GlobalBatch:
 
     def _collate(self, places: Sequence[int | None]) -> MicroBatch:
         real = [place or 0 for place in places]
-        indices = [self.indices[place] for place in real]
-        latents = torch.stack([self.data.latents[index] for index in indices])
-        text = [self.data.text(self.step, index) for index in indices]
+        draws = [self.draws[place] for place in real]
+        text = [self.stream.text(self.step, draw) for draw in draws]
+        views = [self.stream.latents(self.step, draw) for draw in draws]
+        latents = torch.stack([latents for latents, _ in views])
         return MicroBatch(
             latents=latents,
-            noise=torch.stack([self.data.noise(self.step, index) for index in indices]),
-            timesteps=self.data.timesteps(self.step, self.size)[real],
+            noise=torch.stack([self.stream.noise(self.step, draw) for draw in draws]),
+            timesteps=self.stream.timesteps(self.step, self.size)[real],
             text={key: torch.stack([each[key] for each in text]) for key in text[0]},
             weights=torch.tensor([0.0 if place is None else 1.0 for place in places]),
+            masks=_stacked([mask for _, mask in views], latents),
+            base_answers=self.stream.base_answers,
         )
 
 
-class TrainingData:
-    """Every picture of a manifest, encoded, with its caption as tokens or as conditioning."""
+@dataclass(frozen=True, kw_only=True)
+class CaptionPlan:
+    """How captions vary from look to look."""
+
+    trigger: str = ""
+    dropout: float = 0.0
+    shuffle: bool = False
+    keep: int = 0
+    tag_dropout: float = 0.0
+
+    @classmethod
+    def of(cls, data: DataPlan) -> "CaptionPlan":
+        return cls(
+            trigger=data.trigger,
+            dropout=data.caption_dropout,
+            shuffle=data.shuffle_tags,
+            keep=data.keep_tags,
+            tag_dropout=data.tag_dropout,
+        )
+
+
+class Stream:
+    """The batches of one folder and every draw for them; no draw depends on another or on who asks."""
 
     def __init__(
         self,
-        manifest: Manifest,
+        pictures: EncodedSet,
+        texts: Texts,
         *,
-        data: DataPlan,
-        loss: LossPlan,
-        run: RunPlan,
-        family: Family,
-        components: Components,
-        cache: Path,
-        rule: BucketRule,
-        train_text: bool,
-        on_event: OnEvent,
+        seed: int,
+        batch_size: int,
+        captions: CaptionPlan,
+        timesteps: int,
+        noise_offset: float,
+        gain: float = 1.0,
+        base_answers: bool = False,
     ) -> None:
-        self.records = manifest.records
-        buckets = [bucket_for(record.width, record.height, rule) for record in self.records]
-        store = TensorCache(cache)
-        self.latents = _encode_all(manifest, rule, data, family, components, store, on_event)
-        captions = [with_trigger(record.caption, data.trigger) for record in self.records]
-        self._texts = _texts([*captions, ""], family, components, store, encode=not train_text)
-        self._batches = Batches(buckets, run.batch_size, run.seed)
-        self._seed = run.seed
-        self._caption_dropout = data.caption_dropout
-        self._noise_offset = loss.noise_offset
-        self._timesteps = components.objective.timesteps
-        self.captions = captions
+        self.pictures = pictures
+        self.gain = gain
+        self.base_answers = base_answers
+        self._texts = texts
+        self._seed = seed
+        self._captions = captions
+        self._timesteps = timesteps
+        self._noise_offset = noise_offset
+        repeats = [sample.repeats for sample in pictures.samples]
+        self._batches = Batches([sample.bucket for sample in pictures.samples], batch_size, seed, repeats)
 
-    def global_batch(self, step: int) -> GlobalBatch:
-        return GlobalBatch(step=step, indices=self._batches.at(step).indices, data=self)
+    def batch(self, step: int) -> GlobalBatch:
+        seen: Counter[int] = Counter()
+        draws = []
+        for index in self._batches.at(step).indices:
+            draws.append(Draw(index=index, again=seen[index]))
+            seen[index] += 1
+        return GlobalBatch(step=step, draws=tuple(draws), stream=self)
 
-    def text(self, step: int, index: int) -> Conditioning:
-        dropped = torch.rand(1, generator=generator(self._seed, step, index, "caption")).item()
-        return self._texts[-1 if dropped < self._caption_dropout else index]
+    def text(self, step: int, draw: Draw) -> Conditioning:
+        plan = self._captions
+        dropped = torch.rand(1, generator=self._generator(step, draw, "caption")).item()
+        if dropped < plan.dropout:
+            return self._texts("")
+        caption = self.pictures.samples[draw.index].caption
+        if plan.shuffle or plan.tag_dropout:
+            caption = varied(caption, plan, _numbers(self._generator(step, draw, "tags")))
+        return self._texts(caption)
 
-    def noise(self, step: int, index: int) -> Tensor:
-        shape = self.latents[index].shape
-        noise = torch.randn(shape, generator=generator(self._seed, step, index, "noise"))
+    def latents(self, step: int, draw: Draw) -> tuple[Tensor, Tensor | None]:
+        """Return the latents of the view that the step sees, and the mask turned with it."""
+        views, mask = self.pictures.latents[draw.index], self.pictures.masks[draw.index]
+        if len(views) == 1:
+            return views[0], mask
+        drawn = torch.rand(1, generator=self._generator(step, draw, "view"), dtype=torch.float64).item()
+        chosen = int(drawn * len(views))
+        flipped = self.pictures.samples[draw.index].views[chosen].flip
+        return views[chosen], mask.flip(-1) if mask is not None and flipped else mask
+
+    def noise(self, step: int, draw: Draw) -> Tensor:
+        shape = self.pictures.latents[draw.index][0].shape
+        noise = torch.randn(shape, generator=self._generator(step, draw, "noise"))
         if self._noise_offset:
-            offset = torch.randn(shape[0], 1, 1, generator=generator(self._seed, step, index, "offset"))
+            offset = torch.randn(shape[0], 1, 1, generator=self._generator(step, draw, "offset"))
             noise = noise + self._noise_offset * offset
         return noise
 
@@ -133,114 +197,68 @@ class TrainingData:
         spread = (start + torch.arange(count, dtype=torch.float64) / count) % 1.0
         return (spread * self._timesteps).long()
 
+    def _generator(self, step: int, draw: Draw, purpose: str) -> torch.Generator:
+        copy = (draw.again,) if draw.again else ()
+        return generator(self._seed, step, draw.index, purpose, *copy)
 
-def load_manifest(data: DataPlan) -> Manifest:
-    """Scan the folder of a plan. Broken files are named in the log and left out, never fatal for the rest.
 
-    Raises PlanError when no picture has a caption and the plan requires them; NoImages when there is none.
-    """
-    found = scan(picture_folder(data.folder), trigger=data.trigger, background=rgb(data.background))
-    for finding in found.findings:
-        if finding.severity == "blocks":
-            _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
-    captioned = [caption for caption in found.captions.by_image.values() if caption.text]
-    if not captioned and data.captions == "require":
-        raise PlanError(
-            f"none of the {len(found.manifest.records)} pictures in {data.folder} has a caption",
-            hint="write what each shows into a .txt beside it, or set data.captions=optional and a data.trigger",
+class TrainingData:
+    """What a run trains on: the style, and beside it what holds the base model where it is."""
+
+    def __init__(self, sources: EncodedSources, texts: Texts, *, plan: TrainPlan, timesteps: int) -> None:
+        seed, size = plan.run.seed, plan.run.batch_size
+        offset = plan.loss.noise_offset
+        self.captions = [sample.caption for sample in sources.style.samples]
+        self._style = Stream(
+            sources.style,
+            texts,
+            seed=seed,
+            batch_size=size,
+            captions=CaptionPlan.of(plan.data),
+            timesteps=timesteps,
+            noise_offset=offset,
         )
-    if not captioned and not data.trigger:
-        raise PlanError("without captions nothing calls the style up", hint="set data.trigger to a word of your own")
-    return found.manifest
+        self._ordinary: Stream | None = None
+        if sources.regularisation:
+            self._ordinary = Stream(
+                sources.regularisation,
+                texts,
+                seed=seed_of(seed, "regularisation"),
+                batch_size=-(-size // REGULARISATION_SHARE),
+                captions=CaptionPlan(),  # as they are: the empty caption is meant to learn the style
+                timesteps=timesteps,
+                noise_offset=offset,
+                gain=plan.data.regularisation_weight,
+                base_answers=plan.data.regularisation_target == "base",
+            )
+
+    def global_batch(self, step: int) -> GlobalBatch:
+        """Return the style pictures that a step sees, counted from 0."""
+        return self._style.batch(step)
+
+    def regularisation_batch(self, step: int) -> GlobalBatch | None:
+        """Return the ordinary pictures that a step sees beside them: a quarter as many, rounded up."""
+        return self._ordinary.batch(step) if self._ordinary else None
 
 
-def bucket_rule(data: DataPlan, *, resolution: int, step: int) -> BucketRule:
-    """Return the bucket rule of a plan; what it leaves open is the base model's resolution and bucket step, in pixels.
-
-    Raises PlanError where the plan's step is no multiple of the base model's.
-    """
-    if data.bucket_step % step:
-        raise PlanError(
-            f"data.bucket_step {data.bucket_step} is no multiple of {step}, which this base model needs",
-            hint="leave data.bucket_step at 0",
-        )
-    return BucketRule(resolution=data.resolution or resolution, step=data.bucket_step or step)
+def varied(caption: str, plan: CaptionPlan, numbers: Iterator[float]) -> str:
+    """Return a caption with its tags varied; the tag that holds the trigger comes first and always stays."""
+    tags, trigger = tags_of(caption), plan.trigger.strip()
+    # a tag holds the trigger exactly where adding it once more changes nothing; a trigger with commas is several tags
+    holding = tuple(tag for tag in tags if with_trigger(tag, trigger) == tag) or tags_of(trigger) if trigger else ()
+    ordered = ", ".join((*holding, *(tag for tag in tags if tag not in holding)))
+    keep = len(holding) + plan.keep
+    return vary_tags(ordered, keep=keep, shuffle=plan.shuffle, dropout=plan.tag_dropout, numbers=numbers)
 
 
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Return "#rrggbb" as three numbers of 0..255."""
-    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-    return red, green, blue
+def _numbers(source: torch.Generator) -> Iterator[float]:
+    while True:
+        yield torch.rand(1, generator=source, dtype=torch.float64).item()
 
 
-def _encode_all(
-    manifest: Manifest,
-    rule: BucketRule,
-    data: DataPlan,
-    family: Family,
-    components: Components,
-    cache: TensorCache,
-    on_event: OnEvent,
-) -> list[Tensor]:
-    encoder = components.fingerprint(components.vae)
-    latents, cached = [], 0
-    for done, record in enumerate(manifest.records, 1):
-        crop = crop_for(record.width, record.height, bucket_for(record.width, record.height, rule))
-        key = _key(record, crop, data, encoder)
-        cached += cache.has(key)
-        encode = partial(_encode, manifest, record, crop, data, family, components)
-        latents.append(cache.get(key, encode)["latents"])
-        on_event(Encoded(done=done, total=len(manifest.records), cached=cached))
-    return latents
-
-
-def _key(record: Record, crop: Crop, data: DataPlan, encoder: str) -> str:
-    return cache_key(
-        picture=record.sha256,
-        resized=list(crop.resized),
-        box=list(crop.box),
-        background=data.background,
-        encoder=encoder,
-        version=CODE_VERSION,
-    )
-
-
-def _encode(
-    manifest: Manifest, record: Record, crop: Crop, data: DataPlan, family: Family, components: Components
-) -> dict[str, Tensor]:
-    from datasets_tools.image import load_image, render, to_pixels
-
-    picture = render(load_image(manifest.folder / record.file, background=rgb(data.background)), crop)
-    pixels = torch.from_numpy(to_pixels(picture)).unsqueeze(0)
-    latents = family.encode_images(components, pixels)[0].cpu().contiguous()
-    if not latents.isfinite().all():
-        raise PlanError(
-            f"{record.file}: the base model's VAE gives NaN or infinity in {components.dtype}",
-            hint="set run.precision=bf16 or no",
-        )
-    return {"latents": latents}
-
-
-def _texts(
-    captions: Sequence[str], family: Family, components: Components, cache: TensorCache, *, encode: bool
-) -> list[Conditioning]:
-    """Return one text per caption: conditioning where the encoder is frozen, else its token ids."""
-    if not encode:
-        return [_first(family.tokenize(components, [caption])) for caption in captions]
-    encoders = [components.fingerprint(encoder) for encoder in components.text_encoders.values()]
-    return [
-        cache.get(
-            cache_key(text=caption, encoders=encoders, version=CODE_VERSION),
-            partial(_encode_text, caption, family, components),
-        )
-        for caption in captions
-    ]
-
-
-def _encode_text(caption: str, family: Family, components: Components) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return _first(family.encode_tokens(components, family.tokenize(components, [caption])))
-
-
-def _first(text: Conditioning) -> dict[str, Tensor]:
-    return {key: value[0].cpu().contiguous() for key, value in text.items()}
+def _stacked(masks: Sequence[Tensor | None], latents: Tensor) -> Tensor | None:
+    """Return masks as one tensor [n, h, w], or None where none of these samples has one."""
+    if all(mask is None for mask in masks):
+        return None
+    whole = torch.ones(latents.shape[-2:])
+    return torch.stack([whole if mask is None else mask for mask in masks])

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Encoded", "Event", "OnEvent", "Previewed", "Snapshotted", "Started", "Stepped", "ignore"]
+__all__ = ["Encoded", "Event", "OnEvent", "Previewed", "Snapshotted", "Started", "Stepped", "Validated", "ignore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,7 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Event):
-    """`done` of `total` pictures are encoded; `cached` of them came from the cache."""
+    """`done` of `total` pictures are encoded, each view and size counted; `cached` of them came from the cache."""
 
     done: int
     total: int
@@ -34,7 +34,11 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped(Event):
-    """One optimiser step is done. `loss` is the mean over the global batch, `seconds` the time of the step."""
+    """One optimiser step is done.
+
+    `loss` is the mean over the style pictures of the global batch, `pictures` their files relative to data.folder, a
+    repeated one as often as it was shown; `seconds` is the time of the step.
+    """
 
     step: int
     steps: int
@@ -42,6 +46,7 @@ class Stepped(Event):
     norm: float
     lr: float
     seconds: float
+    pictures: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,14 @@ class Snapshotted(Event):
 class Previewed(Event):
     step: int
     paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated(Event):
+    """`loss` is the mean over the validation pictures after `step` steps."""
+
+    step: int
+    loss: float
 
 
 OnEvent = Callable[[Event], None]

@@ -1,20 +1,19 @@
 """The training loop: one iteration is one optimiser step over one global batch, whatever the number of processes."""
 
-import hashlib
 import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from datasets_tools.bucket import BucketRule
+from datasets_tools.cache import TensorCache
 from datasets_tools.errors import DatasetError
-from datasets_tools.manifest import Manifest
 from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision, keep_freed_memory
 from lora_diffusion.embedded import picture_folder
@@ -26,15 +25,20 @@ from lora_diffusion.families.packing import can_pack, pack
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.seeds import seeded
 from lora_diffusion.training import snapshot
-from lora_diffusion.training.data import GlobalBatch, TrainingData, bucket_rule, load_manifest
-from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, ignore
+from lora_diffusion.training.books import Books
+from lora_diffusion.training.data import GlobalBatch, TrainingData
+from lora_diffusion.training.encode import Encoder, Texts, encode_sources
+from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, Validated, ignore
 from lora_diffusion.training.loss import LossModule
 from lora_diffusion.training.metadata import metadata_of
 from lora_diffusion.training.optim import optimizer, rate_factor, set_rate
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.preview import draw_previews
+from lora_diffusion.training.processes import accelerator_for, release
 from lora_diffusion.training.run import Run, Status
+from lora_diffusion.training.samples import Sources, load_sources
 from lora_diffusion.training.stopping import StopRequest, stop_on_signals
+from lora_diffusion.training.validation import Validation
 
 __all__ = ["Trained", "resume", "train"]
 
@@ -69,19 +73,19 @@ def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None
 
 def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
     run.plan = _settled(run.plan)
-    accelerator = _accelerator(run.plan)
+    accelerator = accelerator_for(run.plan.run)
     try:
-        session = _prepare(run, accelerator)
+        session = _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore)
         with ExitStack() as held:
             if accelerator.is_main_process:
                 held.enter_context(run.locked())
                 run.begin()
             held.enter_context(stop_on_signals(stop))
             with _failure_noted(session):
-                session.start(on_event)
+                session.start()
                 return session.run_steps(stop)
     finally:
-        _release(accelerator)
+        release(accelerator)
 
 
 @contextmanager
@@ -109,30 +113,13 @@ def _settled(plan: TrainPlan) -> TrainPlan:
     )
 
 
-def _accelerator(plan: TrainPlan) -> Any:
-    from accelerate import Accelerator
-    from accelerate.utils import AutocastKwargs, DistributedDataParallelKwargs
-
-    # The frozen base is held in the low precision itself and adapters cast their fp32 factors: autocast would only
-    # add casts. accelerate still scales fp16 losses.
-    handlers = [AutocastKwargs(enabled=False), DistributedDataParallelKwargs(gradient_as_bucket_view=True)]
-    return Accelerator(cpu=plan.run.device == "cpu", mixed_precision=plan.run.precision, kwargs_handlers=handlers)
-
-
-def _release(accelerator: Any) -> None:
-    """Let the next run of this process choose another precision: accelerate keeps its state process-wide."""
-    from accelerate.state import AcceleratorState
-
-    accelerator.free_memory()
-    AcceleratorState._reset_state()
-
-
-def _prepare(run: Run, accelerator: Any) -> "Session":
-    """Do everything that can fail on a bad plan; nothing is written."""
+def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> "Session":
+    """Do everything that can fail on a bad plan; nothing is written but the cache."""
     plan = run.plan
     path = locate(plan.base.path)
     family = detect(path, plan.base.family)
-    manifest = load_manifest(plan.data)
+    resolution, bucket_step = family.geometry(path)
+    sources = load_sources(plan, resolution=resolution, step=bucket_step, today=date.today())
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     dtype = DTYPES[plan.run.precision]
@@ -140,20 +127,21 @@ def _prepare(run: Run, accelerator: Any) -> "Session":
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
     if plan.run.pack_weights and can_pack(accelerator.device, dtype):
         pack(components.denoiser)
-    rule = bucket_rule(plan.data, resolution=components.resolution, step=components.bucket_step)
     slots = family.slots(components)
     targets = inject(slots, plan.adapter, name=NAME, target_sets=family.targets, seed=plan.run.seed)
     if plan.run.gradient_checkpointing:
         components.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-    return Session(
+    session = Session(
         run=run,
         accelerator=accelerator,
         family=family,
         components=components,
-        manifest=manifest,
-        rule=rule,
+        sources=sources,
         parameters=_parameters(slots, targets),
+        on_event=on_event,
     )
+    session.encode()
+    return session
 
 
 @dataclass(kw_only=True)
@@ -164,36 +152,44 @@ class Session:
     accelerator: Any
     family: Family
     components: Components
-    manifest: Manifest
-    rule: BucketRule
+    sources: Sources
     parameters: Mapping[str, nn.Parameter]
-    on_event: OnEvent = ignore
+    on_event: OnEvent
+    validation: Validation | None = None
     step: int = 0
     seconds: list[float] = field(default_factory=list)
 
-    def start(self, on_event: OnEvent) -> None:
-        """Encode the pictures and restore the newest snapshot."""
-        plan, self.on_event = self.run.plan, on_event if self.accelerator.is_main_process else ignore
-        train_text = any(name.startswith("text_encoder") for name in self.parameters)
-        with self.accelerator.main_process_first():  # the others find the cache filled
-            self.data = TrainingData(
-                self.manifest,
-                data=plan.data,
-                loss=plan.loss,
-                run=plan.run,
+    def encode(self) -> None:
+        """Encode the pictures and captions, or find them encoded."""
+        plan, cache = self.run.plan, TensorCache(self.run.cache)
+        encoder = Encoder(self.family, self.components, cache, plan=plan)
+        texts = Texts(encoder, train_text=self.train_text)
+        with self.accelerator.main_process_first(), cache:  # the others find the cache filled
+            encoded = encode_sources(self.sources, encoder, texts, plan, self.on_event)
+        self.data = TrainingData(encoded, texts, plan=plan, timesteps=self.components.objective.timesteps)
+        if encoded.validation:
+            self.validation = Validation(
+                encoded.validation,
+                texts,
                 family=self.family,
                 components=self.components,
-                cache=self.run.cache,
-                rule=self.rule,
-                train_text=train_text,
-                on_event=self.on_event,
+                train_text=self.train_text,
+                seed=plan.run.seed,
             )
+
+    @property
+    def train_text(self) -> bool:
+        return any(name.startswith("text_encoder") for name in self.parameters)
+
+    def start(self) -> None:
+        """Restore the newest snapshot and open the books."""
+        plan = self.run.plan
         raw = optimizer(self.parameters, plan.optim)
-        self.identity = _identity(plan, self.manifest)
+        self.identity = f"{plan.fingerprint} {self.sources.fingerprint}"
         found = snapshot.newest(self.run.snapshots)
         if found:
             self._restore(found, raw)
-        loss = LossModule(self.family, self.components, plan.loss, train_text=train_text)
+        loss = LossModule(self.family, self.components, plan.loss, train_text=self.train_text)
         self.model, self.optimizer = self.accelerator.prepare(loss, raw)
         if found and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.scaler)
@@ -204,15 +200,15 @@ class Session:
         """Take every step that is left. Work is saved when a stop is asked for."""
         plan = self.run.plan
         while self.step < plan.run.steps:
-            self._take_step(self.data.global_batch(self.step))
+            self._take_step()
+            if self.validation and self._due(plan.validation.every):
+                self._validate(self.validation)
             if self._any(bool(stop)) and self.step < plan.run.steps:
                 self._snapshot()
                 return self._end("stopped", stop.reason)
-            every, previews = plan.run.snapshot_every, plan.previews.every
-            last = self.step == plan.run.steps
-            if last or (every and self.step % every == 0):
+            if self._due(plan.run.snapshot_every):
                 self._snapshot()
-            if previews and self.step % previews == 0 and not last:
+            if plan.previews.every and self._due(plan.previews.every) and self.step < plan.run.steps:
                 self._preview()
         if self.accelerator.is_main_process:
             write_adapter(self._adapter(), self.run.adapter, dialect="kohya", dtype="fp32")
@@ -220,26 +216,46 @@ class Session:
             self._preview()
         return self._end("finished")
 
-    def _take_step(self, batch: GlobalBatch) -> None:
-        plan, accelerator = self.run.plan, self.accelerator
+    def _due(self, every: int) -> bool:
+        """Say whether something that happens every so many steps (0: never), and after the last one, happens now."""
+        return self.step == self.run.plan.run.steps or (every > 0 and self.step % every == 0)
+
+    def _take_step(self) -> None:
+        plan = self.run.plan
         began = time.perf_counter()
         rate = set_rate(self.optimizer, rate_factor(plan.schedule, self.step, plan.run.steps))
-        pieces = batch.micro_batches(accelerator.process_index, accelerator.num_processes, plan.run.micro_batch)
-        total = torch.zeros((), device=accelerator.device)
-        for number, piece in enumerate(pieces):
-            last = piece is pieces[-1]
-            with nullcontext() if last else accelerator.no_sync(self.model), self._dropout_drawn(number):
-                loss = self.model(piece).sum()
-                total += loss.detach()
-                # DDP averages over the processes: times their number, the sum over all is what remains
-                accelerator.backward(loss * accelerator.num_processes / batch.size)
-        norm = accelerator.clip_grad_norm_(self.parameters.values(), plan.optim.max_norm)
-        loss_value, norm_value = torch.stack([self._sum(total) / batch.size, norm.to(total)]).tolist()
-        self._refuse_non_finite(loss_value, norm_value, batch)
+        style, ordinary = self.data.global_batch(self.step), self.data.regularisation_batch(self.step)
+        batches = [style, ordinary] if ordinary else [style]
+        losses, norm = self._backward(batches)
+        self._refuse_non_finite(losses, norm, batches)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.step += 1
-        self._tell(loss_value, norm_value, rate, time.perf_counter() - began)
+        names = ("loss", "regularisation_loss")
+        row = {"step": self.step, **dict(zip(names, losses, strict=False)), "norm": norm, "lr": rate}
+        self._tell(row, time.perf_counter() - began, style.files)
+
+    def _backward(self, batches: list[GlobalBatch]) -> tuple[list[float], float]:
+        """Add up the gradient of the batches; return the mean loss of each and the norm before it is clipped."""
+        plan, accelerator = self.run.plan, self.accelerator
+        rank, world = accelerator.process_index, accelerator.num_processes
+        pieces = [
+            (place, piece)
+            for place, batch in enumerate(batches)
+            for piece in batch.micro_batches(rank, world, plan.run.micro_batch)
+        ]
+        totals = torch.zeros(len(batches), device=accelerator.device)
+        for number, (place, piece) in enumerate(pieces):
+            last = number == len(pieces) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model), self._dropout_drawn(number):
+                loss = self.model(piece).sum()
+                totals[place] += loss.detach()
+                # DDP averages over the processes: times their number, the sum over all is what remains
+                accelerator.backward(loss * (world * batches[place].gain) / batches[place].size)
+        norm = accelerator.clip_grad_norm_(self.parameters.values(), plan.optim.max_norm)
+        sizes = torch.tensor([batch.size for batch in batches], device=accelerator.device)
+        *losses, norm = torch.cat([self._sum(totals) / sizes, norm.to(totals).view(1)]).tolist()
+        return losses, norm
 
     def _dropout_drawn(self, piece: int) -> AbstractContextManager[None]:
         """Draw dropout, which takes torch's global generator, as a function of the step, process and piece too."""
@@ -248,29 +264,46 @@ class Session:
             return nullcontext()
         return seeded(plan.run.seed, self.step, accelerator.process_index, piece, "dropout")
 
-    def _refuse_non_finite(self, loss: float, norm: float, batch: GlobalBatch) -> None:
+    def _refuse_non_finite(self, losses: list[float], norm: float, batches: list[GlobalBatch]) -> None:
         scaled = self.accelerator.scaler is not None  # fp16 gradients overflow now and then; the scaler skips the step
-        values = [loss] if scaled else [loss, norm]
+        values = losses if scaled else [*losses, norm]
         if all(abs(value) < float("inf") for value in values):
             return
         good = snapshot.newest(self.run.snapshots)
         where = f"the last good snapshot is {good.path}" if good else "there is no snapshot yet"
+        names = [", ".join(batch.files) for batch in batches]
+        beside = f", with {names[1]} of {self.run.plan.data.regularisation}" if len(names) > 1 else ""
+        loss = " and ".join(map(str, losses))
         raise NonFiniteLoss(
-            f"step {self.step + 1}: loss {loss}, gradient norm {norm}; the pictures were {', '.join(batch.files)}",
+            f"step {self.step + 1}: loss {loss}, gradient norm {norm}; the pictures were {names[0]}{beside}",
             hint=f"{where}; lower optim.lr or set run.precision=no, and train into another run.out",
         )
 
-    def _tell(self, loss: float, norm: float, rate: float, seconds: float) -> None:
+    def _tell(self, row: dict[str, Any], seconds: float, pictures: tuple[str, ...]) -> None:
         self.seconds.append(seconds)
         if not self.accelerator.is_main_process:
             return
-        row = {"step": self.step, "loss": loss, "norm": norm, "lr": rate, "seconds": round(seconds, 4)}
-        self.run.log(row)
-        if self._board:
-            for key in ("loss", "norm", "lr"):
-                self._board.add_scalar(f"train/{key}", row[key], self.step)
-        steps = self.run.plan.run.steps
-        self.on_event(Stepped(step=self.step, steps=steps, loss=loss, norm=norm, lr=rate, seconds=seconds))
+        self.books.step({**row, "seconds": round(seconds, 4)})
+        self.on_event(
+            Stepped(
+                step=self.step,
+                steps=self.run.plan.run.steps,
+                loss=row["loss"],
+                norm=row["norm"],
+                lr=row["lr"],
+                seconds=seconds,
+                pictures=pictures,
+            )
+        )
+
+    def _validate(self, validation: Validation) -> None:
+        """Measure before a snapshot is taken: a row that a kill keeps out of the books is then measured again."""
+        accelerator = self.accelerator
+        total = validation.total(accelerator.process_index, accelerator.num_processes).to(accelerator.device)
+        loss = self._sum(total).item() / validation.size
+        if accelerator.is_main_process:
+            self.books.validation(self.step, loss)
+            self.on_event(Validated(step=self.step, loss=loss))
 
     def _snapshot(self) -> None:
         if self.accelerator.is_main_process:
@@ -312,8 +345,7 @@ class Session:
     def _end(self, status: Status, reason: str = "") -> Trained:
         if self.accelerator.is_main_process:
             self.run.set_status(status, self.step, reason=reason)
-            if self._board:
-                self._board.close()
+            self.books.close()
         self.accelerator.wait_for_everyone()
         return Trained(
             run=self.run.folder,
@@ -329,21 +361,20 @@ class Session:
             name=plan.adapter.name,
             family=self.family.name,
             modules=trained_weights(self.family.slots(self.components), NAME),
-            metadata=metadata_of(plan, self.manifest, self.components),
+            metadata=metadata_of(plan, self.sources, self.components),
         )
 
     def _open_books(self) -> None:
-        plan = self.run.plan
-        self.run.forget_after(self.step)
-        self.manifest.write(self.run.folder / "manifest.jsonl")
+        plan, manifest = self.run.plan, self.sources.style.manifest
+        self.books = Books(self.run, self.step)
+        manifest.write(self.run.folder / "manifest.jsonl")
         self.run.set_status("running", self.step)
-        self._board = _tensorboard(self.run.folder, self.step) if plan.run.tensorboard else None
         parameters = sum(parameter.numel() for parameter in self.parameters.values())
         self.on_event(
             Started(
                 step=self.step,
                 steps=plan.run.steps,
-                images=len(self.manifest.records),
+                images=len(manifest.records),
                 targets=len({name.rpartition(".")[0] for name in self.parameters}),
                 parameters=parameters,
             )
@@ -368,21 +399,3 @@ def _parameters(slots: Mapping[str, Any], targets: list[str]) -> dict[str, nn.Pa
         for target in targets
         for name, parameter in slots[target].module.layer(NAME).named_parameters()
     }
-
-
-def _identity(plan: TrainPlan, manifest: Manifest) -> str:
-    """Return what decides the tensors of a run as two hashes: the plan without its places, and the pictures."""
-    decides = plan.model_dump_json(
-        exclude={"previews": True, "run": {"out", "tensorboard", "keep_snapshots"}, "data": {"cache", "folder"}}
-    )
-    return f"{hashlib.sha256(decides.encode()).hexdigest()} {manifest.fingerprint}"
-
-
-def _tensorboard(folder: Path, step: int) -> Any:
-    from importlib.util import find_spec
-
-    if find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)

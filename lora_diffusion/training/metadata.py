@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from datasets_tools.manifest import Manifest
 from lora_diffusion.families.base import Components
 from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.samples import Sources
 
 __all__ = ["metadata_of"]
 
 
-def metadata_of(plan: TrainPlan, manifest: Manifest, components: Components) -> dict[str, str]:
+def metadata_of(plan: TrainPlan, sources: Sources, components: Components) -> dict[str, str]:
     """Return what a reader of the adapter wants to know. No time of day: equal runs give equal bytes."""
+    manifest, ordinary = sources.style.manifest, sources.regularisation
     side = plan.data.resolution or components.resolution
     said = {
         "modelspec.prediction_type": "v" if components.objective.name == "v_prediction" else "epsilon",
@@ -23,6 +24,7 @@ def metadata_of(plan: TrainPlan, manifest: Manifest, components: Components) -> 
         "ss_optimizer": plan.optim.name,
         "ss_seed": str(plan.run.seed),
         "ss_num_train_images": str(len(manifest.records)),
+        "ss_num_reg_images": str(len(ordinary.manifest.records)) if ordinary else "",
         "lora_diffusion.base": Path(plan.base.path).name,
         "lora_diffusion.manifest": manifest.fingerprint,
     }

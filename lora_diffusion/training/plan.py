@@ -1,8 +1,9 @@
 """Everything that decides a run. Equal plan and equal pictures give equal tensors."""
 
+import hashlib
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from lora_diffusion.adapters.spec import AdapterSpec
 from lora_diffusion.settings import Section
@@ -17,6 +18,7 @@ __all__ = [
     "RunPlan",
     "SchedulePlan",
     "TrainPlan",
+    "ValidationPlan",
 ]
 
 
@@ -65,13 +67,76 @@ class DataPlan(Section):
         le=1,
         description="Share of captions left empty, so that guidance keeps working; 0.05-0.1 in the field.",
     )
+    shuffle_tags: bool = Field(
+        default=False,
+        description="Comma-separated tags in another order at each look, so that none counts for its place alone.",
+    )
+    keep_tags: int = Field(
+        default=0, ge=0, description="So many first tags stay where they are; the trigger always does."
+    )
+    tag_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of tags left out at each look, so that the look does not hang on one; 0.1 is usual.",
+    )
+    rights: Literal["optional", "require"] = Field(
+        default="optional",
+        description="require refuses a picture without owner, licence or consent, or whose rights expired.",
+    )
     resolution: int = Field(
         default=0,
         ge=0,
         description="Side of the square with the area of a bucket, in pixels; 0 takes the base model's.",
     )
+    more_resolutions: tuple[PositiveInt, ...] = Field(
+        default=(), description="Train every picture at these resolutions as well, for a style that holds at each."
+    )
     bucket_step: int = Field(
         default=0, ge=0, description="Grid of bucket sides in pixels; 0 takes the smallest that the base model allows."
+    )
+    min_side: int = Field(default=0, ge=0, description="Shortest side of a bucket in pixels; 0 is half the resolution.")
+    max_side: int = Field(default=0, ge=0, description="Longest side of a bucket in pixels; 0 is twice the resolution.")
+    crop_budget: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Largest share of a picture that a crop may cut; left out it is what the grid of sizes allows.",
+    )
+    upscale: bool = Field(
+        default=True,
+        description="Enlarge pictures below the resolution; off trains them smaller, without the blur.",
+    )
+    repeats: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="Folder or pattern below data.folder -> looks at its pictures per epoch; the last match wins.",
+    )
+    flip: bool = Field(
+        default=False, description="Mirror every second look; not for lettering, nor a light that comes from one side."
+    )
+    colour_jitter: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.2,
+        description="Largest change of brightness, contrast and saturation; more than 0.2 is another palette.",
+    )
+    masks: str = Field(
+        default="",
+        description="What of a picture counts: alpha, its transparency, or grey pictures of a folder; empty is all.",
+    )
+    mask_floor: float = Field(
+        default=0.0, ge=0, lt=1, description="Weight where a mask is black; above 0 keeps some of the surroundings."
+    )
+    regularisation: str = Field(
+        default="",
+        description="Folder of ordinary pictures that keep prompts without the trigger as they were; empty is none.",
+    )
+    regularisation_weight: float = Field(
+        default=1.0, gt=0, description="Weight of their loss beside that of the style pictures."
+    )
+    regularisation_target: Literal["base", "picture"] = Field(
+        default="base",
+        description="base holds the base model's own answer, so any pictures do; picture learns the pictures.",
     )
     background: str = Field(
         default="#ffffff", pattern=r"^#[0-9a-fA-F]{6}$", description="Colour behind transparent pixels."
@@ -79,6 +144,11 @@ class DataPlan(Section):
     cache: str = Field(
         default="", description="Folder of encoded pictures, shared by runs; empty is .cache beside the run's folder."
     )
+
+    @field_validator("more_resolutions", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, int) else value  # data.more_resolutions=768 needs no brackets
 
 
 class OptimPlan(Section):
@@ -151,6 +221,17 @@ class PreviewsPlan(Section):
     )
 
 
+class ValidationPlan(Section):
+    folder: str = Field(
+        default="", description="Captioned pictures of the same style that are not trained on; empty is none."
+    )
+    every: int = Field(
+        default=0,
+        ge=0,
+        description="Steps between validation losses; 0 computes one at the end. It rises where training only copies.",
+    )
+
+
 class RunPlan(Section):
     out: str = Field(
         default="runs/style", min_length=1, description="Run directory; ends up holding adapter.safetensors."
@@ -195,6 +276,7 @@ class TrainPlan(Section):
     schedule: SchedulePlan = SchedulePlan()
     loss: LossPlan = LossPlan()
     previews: PreviewsPlan = PreviewsPlan()
+    validation: ValidationPlan = ValidationPlan()
     run: RunPlan = RunPlan()
 
     @model_validator(mode="after")
@@ -202,3 +284,19 @@ class TrainPlan(Section):
         if self.run.micro_batch > self.run.batch_size:
             raise ValueError("run.micro_batch exceeds run.batch_size; lower it or leave it 0")
         return self
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a sha256 over the settings that decide the tensors of a run; places and books do not.
+
+        What lies in the folders decides as well: see `Sources.fingerprint`.
+        """
+        decides = self.model_dump_json(
+            exclude={
+                "previews": True,
+                "validation": True,
+                "run": {"out", "tensorboard", "keep_snapshots"},
+                "data": {"cache", "folder", "masks", "regularisation", "rights"},
+            }
+        )
+        return hashlib.sha256(decides.encode()).hexdigest()

@@ -1,0 +1,257 @@
+"""Pictures, masks and captions as the tensors that training reads, each computed once and kept in a cache."""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datasets_tools.cache import TensorCache, cache_key
+from lora_diffusion.errors import PlanError
+from lora_diffusion.families.base import Components, Conditioning, Family
+from lora_diffusion.training.events import Encoded, OnEvent, ignore
+from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.samples import PictureSet, Sample, Sources, load_sources, rgb
+from lora_diffusion.training.views import View, applied
+
+__all__ = ["EncodedSet", "EncodedSources", "Encoder", "Texts", "encode_sources", "fill_cache"]
+
+CODE_VERSION = 2  # of rendering and encoding: raise it when the same picture gives other latents
+
+_DRAWN = 256  # captions that vary and are kept encoded: 60 MB for the 77 x 768 fp32 of Stable Diffusion 1.5
+
+_log = logging.getLogger("lora_diffusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSet:
+    """A folder as tensors: latents [c, h, w] by sample and view, masks [h, w] in 0..1 by sample (None: all ones)."""
+
+    samples: tuple[Sample, ...]
+    latents: tuple[tuple[Tensor, ...], ...]
+    masks: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSources:
+    """What `Sources` becomes."""
+
+    style: EncodedSet
+    regularisation: EncodedSet | None
+    validation: EncodedSet | None
+
+
+class Encoder:
+    """The encoders of a base model with the cache of their results; `made` counts what was not in it, by kind.
+
+    Everything that decides a result is in its key: the picture's content, crop, view and background, the encoder's
+    weights, the device and the kernel of its attention.
+    """
+
+    def __init__(self, family: Family, components: Components, cache: TensorCache, *, plan: TrainPlan) -> None:
+        self._family = family
+        self._components = components
+        self._cache = cache
+        self._background = plan.data.background
+        self._mask_floor = plan.data.mask_floor
+        self._attention = plan.run.attention
+        self.made: Counter[str] = Counter()
+
+    def latents(self, sample: Sample, view: View) -> Tensor:
+        """Return the latents [c, h, w] of a sample in fp32. Raises PlanError where the VAE overflows its dtype."""
+        key = self._picture_key(sample, kind="latents", view=asdict(view), encoder=self._of_pictures)
+        return self._get("latents", key, lambda: {"latents": self._encoded(sample, view)})["latents"]
+
+    def mask(self, sample: Sample, like: Tensor) -> Tensor | None:
+        """Return the weights [h, w] of a sample for latents [c, h, w], or None where all of it counts alike.
+
+        Raises PlanError for a mask that is black wherever the crop shows it, or of another shape than its picture.
+        """
+        if sample.mask is None:
+            return None
+        kind = {"kind": "mask", "mask": sample.mask.sha256, "alpha": sample.mask.alpha, "grid": list(like.shape[-2:])}
+        key = self._picture_key(sample, **kind)
+        mask = self._get("masks", key, lambda: {"mask": _rendered_mask(sample, like)})["mask"]
+        if not mask.any():
+            raise PlanError(
+                f"the mask of {sample.record.file} is black: nothing of the picture would count",
+                hint=f"paint what counts white in {sample.mask.path}, or remove the mask",
+            )
+        return None if mask.min() == 1 else self._mask_floor + (1 - self._mask_floor) * mask
+
+    def text(self, caption: str) -> Conditioning:
+        """Return the conditioning of one caption from the cache."""
+        key = cache_key(kind="text", text=caption, encoder=self._of_texts, version=CODE_VERSION)
+        return self._get("texts", key, lambda: self.fresh_text(caption))
+
+    def fresh_text(self, caption: str) -> dict[str, Tensor]:
+        """Return the conditioning of one caption, encoded now."""
+        with torch.no_grad():
+            return _first(self._family.encode_tokens(self._components, self.tokens(caption, batched=True)))
+
+    def tokens(self, caption: str, *, batched: bool = False) -> Mapping[str, Tensor]:
+        """Return the token ids of one caption, [length] or [1, length]."""
+        tokens = self._family.tokenize(self._components, [caption])
+        return tokens if batched else _first(tokens)
+
+    @cached_property
+    def _of_pictures(self) -> list[str]:
+        return [self._components.device.type, self._components.fingerprint(self._components.vae)]
+
+    @cached_property
+    def _of_texts(self) -> list[str]:
+        encoders = [self._components.fingerprint(each) for each in self._components.text_encoders.values()]
+        return [self._components.device.type, self._attention, *encoders]
+
+    def _picture_key(self, sample: Sample, **parts: object) -> str:
+        return cache_key(
+            picture=sample.record.sha256,
+            resized=list(sample.crop.resized),
+            box=list(sample.crop.box),
+            background=self._background,
+            version=CODE_VERSION,
+            **parts,
+        )
+
+    def _get(self, kind: str, key: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        def counted() -> Mapping[str, Tensor]:
+            self.made[kind] += 1
+            return make()
+
+        return self._cache.get(key, counted)
+
+    def _encoded(self, sample: Sample, view: View) -> Tensor:
+        from datasets_tools.image import load_image, render, to_pixels
+
+        picture = applied(view, render(load_image(sample.path, background=rgb(self._background)), sample.crop))
+        pixels = torch.from_numpy(to_pixels(picture)).unsqueeze(0)
+        latents = self._family.encode_images(self._components, pixels)[0].cpu().contiguous()
+        if not latents.isfinite().all():
+            raise PlanError(
+                f"{sample.record.file}: the base model's VAE gives NaN or infinity in {self._components.dtype}",
+                hint="set run.precision=bf16 or no",
+            )
+        return latents
+
+
+class Texts:
+    """Captions as training reads them: conditioning where the text encoders are frozen, else token ids.
+
+    What was `prepared` is kept; another caption, as it is drawn at one step only, is made when asked for.
+    """
+
+    def __init__(self, encoder: Encoder, *, train_text: bool) -> None:
+        self._keep: Callable[[str], Conditioning] = encoder.tokens if train_text else encoder.text
+        self._kept: dict[str, Conditioning] = {}
+        self._drawn = lru_cache(_DRAWN)(encoder.tokens if train_text else encoder.fresh_text)
+
+    def prepare(self, captions: Iterable[str]) -> None:
+        """Encode captions that stay as they are, through the cache."""
+        for caption in captions:
+            if caption not in self._kept:
+                self._kept[caption] = self._keep(caption)
+
+    def __call__(self, caption: str) -> Conditioning:
+        found = self._kept.get(caption)
+        return self._drawn(caption) if found is None else found
+
+
+def encode_sources(
+    sources: Sources, encoder: Encoder, texts: Texts, plan: TrainPlan, on_event: OnEvent
+) -> EncodedSources:
+    """Encode every view of every sample, its mask and the captions that do not vary; tell `Encoded` after each view."""
+    sets = [each for each in (sources.style, sources.regularisation, sources.validation) if each]
+    total = sum(len(sample.views) for each in sets for sample in each.samples)
+    done = 0
+
+    def encode(found: PictureSet) -> EncodedSet:
+        nonlocal done
+        latents, masks = [], []
+        for sample in found.samples:
+            views = []
+            for view in sample.views:
+                views.append(encoder.latents(sample, view))
+                done += 1
+                on_event(Encoded(done=done, total=total, cached=done - encoder.made["latents"]))
+            latents.append(tuple(views))
+            masks.append(encoder.mask(sample, views[0]))
+        _name_unmasked(found, masks)
+        return EncodedSet(samples=found.samples, latents=tuple(latents), masks=tuple(masks))
+
+    encoded = EncodedSources(
+        style=encode(sources.style),
+        regularisation=encode(sources.regularisation) if sources.regularisation else None,
+        validation=encode(sources.validation) if sources.validation else None,
+    )
+    varies = plan.data.shuffle_tags or plan.data.tag_dropout > 0
+    constant = [each for each in sets if not (varies and each is sources.style)]
+    texts.prepare(["", *(sample.caption for each in constant for sample in each.samples)])
+    return encoded
+
+
+def fill_cache(plan: TrainPlan, *, on_event: OnEvent = ignore) -> int:
+    """Encode what a training of this plan will read into its cache; return how many entries were new.
+
+    The base model's denoiser is let go at once: encoding needs the VAE and the text encoders. Raises what `train` would
+    raise about pictures and base model.
+    """
+    from lora_diffusion.adapters.inject import choose_targets
+    from lora_diffusion.devices import DTYPES, choose_device, choose_precision
+    from lora_diffusion.families import detect, locate
+    from lora_diffusion.families.attention import use_attention
+    from lora_diffusion.training.run import Run
+
+    device = choose_device(plan.run.device)
+    path = locate(plan.base.path)
+    family = detect(path, plan.base.family)
+    dtype = DTYPES[choose_precision(plan.run.precision, device)]
+    components = family.load(path, dtype=dtype, device=device, tokenizer=plan.base.tokenizer)
+    use_attention(components.denoiser, components.text_encoders, plan.run.attention)
+    targets = choose_targets(family.slots(components), plan.adapter, family.targets)
+    components.denoiser = torch.nn.Identity()
+    sources = load_sources(plan, resolution=components.resolution, step=components.bucket_step)
+    with TensorCache(Run(Path(plan.run.out), plan).cache) as cache:
+        encoder = Encoder(family, components, cache, plan=plan)
+        texts = Texts(encoder, train_text=any(each.startswith("text_encoder") for each in targets))
+        encode_sources(sources, encoder, texts, plan, on_event)
+    return encoder.made.total()
+
+
+def _rendered_mask(sample: Sample, like: Tensor) -> Tensor:
+    """Return the mask through the picture's crop, averaged down to the grid of the latents."""
+    from datasets_tools.image import render
+    from datasets_tools.mask import load_alpha, load_mask
+
+    assert sample.mask is not None
+    record, (rows, columns) = sample.record, like.shape[-2:]
+    mask = load_alpha(sample.mask.path) if sample.mask.alpha else load_mask(sample.mask.path)
+    if mask is None:
+        return torch.ones(rows, columns)
+    # sides of a mask drawn at another resolution are off by at most one pixel of rounding
+    if abs(mask.width * record.height - mask.height * record.width) > max(record.width, record.height):
+        raise PlanError(
+            f"the mask {sample.mask.path} is {mask.width} x {mask.height}, another shape than {record.file} with "
+            f"{record.width} x {record.height}",
+            hint="save the mask at the size of its picture",
+        )
+    pixels = bytearray(render(mask, sample.crop).tobytes())
+    width, height = sample.crop.size
+    values = torch.frombuffer(pixels, dtype=torch.uint8).view(1, height, width).float() / 255
+    return F.adaptive_avg_pool2d(values, (rows, columns))[0]
+
+
+def _name_unmasked(found: PictureSet, masks: list[Tensor | None]) -> None:
+    whole = {
+        sample.record.file for sample, mask in zip(found.samples, masks, strict=True) if sample.mask and mask is None
+    }
+    if whole:
+        _log.info("nothing is masked in %s; all of each counts", ", ".join(sorted(whole)))
+
+
+def _first(text: Conditioning) -> dict[str, Tensor]:
+    return {key: value[0].cpu().contiguous() for key, value in text.items()}
