@@ -12,10 +12,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datasets_tools.cache import TensorCache, cache_key
+from lora_diffusion.adapters.inject import choose_targets
+from lora_diffusion.devices import DTYPES, choose_device
 from lora_diffusion.errors import PlanError
+from lora_diffusion.families import detect, locate
+from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Conditioning, Family
 from lora_diffusion.training.events import Encoded, OnEvent, ignore
 from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.processes import settled
+from lora_diffusion.training.run import Run
 from lora_diffusion.training.samples import PictureSet, Sample, Sources, load_sources, rgb
 from lora_diffusion.training.views import View, applied
 
@@ -200,16 +206,10 @@ def fill_cache(plan: TrainPlan, *, on_event: OnEvent = ignore) -> int:
     The base model's denoiser is let go at once: encoding needs the VAE and the text encoders. Raises what `train` would
     raise about pictures and base model.
     """
-    from lora_diffusion.adapters.inject import choose_targets
-    from lora_diffusion.devices import DTYPES, choose_device, choose_precision
-    from lora_diffusion.families import detect, locate
-    from lora_diffusion.families.attention import use_attention
-    from lora_diffusion.training.run import Run
-
-    device = choose_device(plan.run.device)
+    plan = settled(plan)
     path = locate(plan.base.path)
     family = detect(path, plan.base.family)
-    dtype = DTYPES[choose_precision(plan.run.precision, device)]
+    dtype, device = DTYPES[plan.run.precision], choose_device(plan.run.device)
     components = family.load(path, dtype=dtype, device=device, tokenizer=plan.base.tokenizer)
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
     targets = choose_targets(family.slots(components), plan.adapter, family.targets)

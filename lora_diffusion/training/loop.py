@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from datasets_tools.cache import TensorCache
 from datasets_tools.errors import DatasetError
 from lora_diffusion.adapters.inject import inject, trained_weights
-from lora_diffusion.devices import DTYPES, choose_device, choose_precision, keep_freed_memory
-from lora_diffusion.embedded import picture_folder
+from lora_diffusion.devices import DTYPES, keep_freed_memory
 from lora_diffusion.errors import NonFiniteLoss, SnapshotError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
@@ -34,7 +33,7 @@ from lora_diffusion.training.metadata import metadata_of
 from lora_diffusion.training.optim import optimizer, rate_factor, set_rate
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.preview import draw_previews
-from lora_diffusion.training.processes import accelerator_for, release
+from lora_diffusion.training.processes import accelerator_for, release, settled
 from lora_diffusion.training.run import Run, Status
 from lora_diffusion.training.samples import Sources, load_sources
 from lora_diffusion.training.stopping import StopRequest, stop_on_signals
@@ -72,7 +71,7 @@ def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None
 
 
 def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
-    run.plan = _settled(run.plan)
+    run.plan = settled(run.plan)
     accelerator = accelerator_for(run.plan.run)
     try:
         session = _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore)
@@ -98,19 +97,6 @@ def _failure_noted(session: "Session") -> Iterator[None]:
             with suppress(DatasetError):  # a full disk: the error on its way says so
                 session.run.set_status("failed", session.step)
         raise
-
-
-def _settled(plan: TrainPlan) -> TrainPlan:
-    """Return the plan with what `auto` and empty names come to, so that a resume elsewhere does not differ."""
-    device = choose_device(plan.run.device)
-    name = plan.adapter.name or plan.data.trigger or picture_folder(plan.data.folder).absolute().name
-    run = {"device": device.type, "precision": choose_precision(plan.run.precision, device)}
-    return plan.model_copy(
-        update={
-            "adapter": plan.adapter.model_copy(update={"name": name}),
-            "run": plan.run.model_copy(update=run),
-        }
-    )
 
 
 def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> "Session":

@@ -1,10 +1,25 @@
-"""accelerate, set up for one run: device, precision and how the processes of a run share gradients."""
+"""Where a run runs: its device and precision, and how its processes share gradients (accelerate)."""
 
 from typing import Any
 
-from lora_diffusion.training.plan import RunPlan
+from lora_diffusion.devices import choose_device, choose_precision
+from lora_diffusion.embedded import picture_folder
+from lora_diffusion.training.plan import RunPlan, TrainPlan
 
-__all__ = ["accelerator_for", "release"]
+__all__ = ["accelerator_for", "release", "settled"]
+
+
+def settled(plan: TrainPlan) -> TrainPlan:
+    """Return the plan with what `auto` and empty names come to, so that a resume elsewhere does not differ."""
+    device = choose_device(plan.run.device)
+    name = plan.adapter.name or plan.data.trigger or picture_folder(plan.data.folder).absolute().name
+    run = {"device": device.type, "precision": choose_precision(plan.run.precision, device)}
+    return plan.model_copy(
+        update={
+            "adapter": plan.adapter.model_copy(update={"name": name}),
+            "run": plan.run.model_copy(update=run),
+        }
+    )
 
 
 def accelerator_for(plan: RunPlan) -> Any:
