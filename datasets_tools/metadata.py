@@ -116,6 +116,8 @@ def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> 
     """
     where = f"{file}, line {row.first}"
     values = row.values
+    if PurePosixPath(file).name.lower() == _NAMES[0]:  # its "text" may be that of a licence
+        values = {key: value for key, value in values.items() if key not in {*CAPTION_KEYS, "exclude"}}
     name = values.get("file_name") or values.get("file")
     if not isinstance(name, str):
         raise InvalidManifest(f"{where} has no file_name", hint=_ROW_HINT)

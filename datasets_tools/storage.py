@@ -20,6 +20,7 @@ __all__ = [
     "append_line",
     "free_bytes",
     "human_bytes",
+    "remove_file",
     "remove_leftovers",
     "replacing",
     "replacing_folder",
@@ -111,6 +112,15 @@ def append_line(path: Path, text: str) -> int:
             return os.lseek(handle, 0, os.SEEK_CUR) - len(line)
         finally:
             os.close(handle)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file durably; one that is not there is fine."""
+    path = Path(path)
+    with _explained(path):
+        _boundary("remove", path)
+        path.unlink(missing_ok=True)
+        _fsync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> int:

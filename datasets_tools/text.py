@@ -31,11 +31,14 @@ class Decoded:
     mark: bytes = b""
 
     def encoded(self, text: str) -> bytes:
-        """Return other text in the same encoding with the same mark, or in UTF-8 where it has signs that one lacks."""
-        try:
-            return self.mark + text.encode(self.encoding)
-        except UnicodeEncodeError:
-            return text.encode("utf-8")
+        """Return other text in the same encoding with the same mark.
+
+        Windows-1252 becomes UTF-8 with its mark, by which spreadsheets know it: it lacks most signs, and other text in
+        it may read as something else.
+        """
+        if self.encoding == "cp1252":
+            return text.encode("utf-8-sig")
+        return self.mark + text.encode(self.encoding)
 
 
 def decode(data: bytes, file: Path | str) -> Decoded:

@@ -14,6 +14,7 @@ from datasets_tools.storage import (
     append_line,
     free_bytes,
     human_bytes,
+    remove_file,
     remove_leftovers,
     replacing,
     replacing_folder,
@@ -109,6 +110,15 @@ storage.write_text(Path({str(tmp_path)!r}) / "a.json", "new")
     assert (tmp_path / "a.json").read_text() == "old"
     assert remove_leftovers(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_is_removed_and_its_folder_forced(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.txt", "x")
+    passed = fail_at(monkeypatch, 0, None)
+    remove_file(tmp_path / "a.txt")
+    assert list(tmp_path.iterdir()) == []
+    assert passed[-1] == ("fsync", tmp_path)
+    remove_file(tmp_path / "a.txt")
 
 
 def test_an_error_of_the_writer_passes_through_and_keeps_the_old_file(tmp_path):
