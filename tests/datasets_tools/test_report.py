@@ -133,6 +133,15 @@ def test_each_picture_is_stored_once_however_often_it_is_shown(tmp_path):
     assert set(targets) <= set(identities)
 
 
+def test_a_finding_stands_beside_its_own_picture(tmp_path):
+    page = written(mixed(tmp_path), tmp_path)
+    graphics = [one for one in page.elements if one["tag"] in {"svg", "g", "use"}]
+    named = {after["id"]: svg["aria-label"] for svg, after in pairwise(graphics) if after["tag"] == "g"}
+    beside = [(svg["aria-label"], after["href"][1:]) for svg, after in pairwise(graphics) if after["tag"] == "use"]
+    assert len(beside) == 13
+    assert all(named[target].startswith(file) for file, target in beside)
+
+
 def test_a_thumbnail_shows_the_picture(tmp_path):
     folder = photos(tmp_path / "set", 1, size=(600, 400))
     thumbnail = drawn(checked(folder, tmp_path))[0]
