@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, features
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
+from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets_tools.bucket import Crop
 from datasets_tools.errors import UnreadableImage
@@ -58,6 +59,13 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
+# The luminance table of ITU-T T.81, Annex K.1, in any order: the IJG library scales it by its quality setting.
+_LUMINANCE = np.array([
+    16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56, 14, 17, 22, 29, 51,
+    87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
+    72, 92, 95, 98, 112, 100, 103, 99,
+])  # fmt: skip
+_DETAIL_SIDE = 512
 # warnings.catch_warnings changes the whole process, so only one thread at a time may read a header.
 _HEADER = threading.Lock()
 
@@ -84,12 +92,18 @@ class Picture:
 
     `image` is RGB and upright; `size` is the upright (width, height) of the file in pixels, also where `image` was
     reduced. `notes` are codes: animated, transparent, sixteen-bit, exif-broken, icc-broken, cmyk-without-profile.
+    `orientation` is the EXIF value, 1 to 8, that was applied. `jpeg_quality` is the setting (1 to 100) at which the
+    IJG library writes quantisation tables like those of the file; None for other formats. `detail` is the middle of the
+    stored pixels, at most 512 x 512, as luma (mode L), neither reduced nor turned; only where `at_least` was given.
     """
 
     image: Image.Image
     size: tuple[int, int]
     format: str
     notes: tuple[str, ...]
+    orientation: int = 1
+    jpeg_quality: int | None = None
+    detail: Image.Image | None = None
 
 
 def load_image(
@@ -121,12 +135,14 @@ def open_picture(
     with _opened(name, data, limits) as image, _explained(name, data):
         if image.format == "PNG":
             _verify_checksums(data)
+        stored = image.tag_v2.get(ExifTag.Orientation, 1) if isinstance(image, TiffImageFile) else 1
         image.load()
         notes: list[str] = []
         if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photo with its depth map
             notes.append("animated")
         turn = _turn(image, notes)
         size = image.size if turn < 5 else image.size[::-1]
+        detail = None if at_least is None else _detail(image, name)
         upright = _reduced(image, at_least)
         if turn > 1:
             upright = upright.transpose(_TURNS[turn])
@@ -138,6 +154,9 @@ def open_picture(
             size=size,
             format="JPEG" if image.format == "MPO" else str(image.format),
             notes=tuple(notes),
+            orientation=stored if stored in _TURNS else turn,
+            jpeg_quality=_jpeg_quality(image),
+            detail=detail,
         )
 
 
@@ -271,6 +290,26 @@ def _turn(image: Image.Image, notes: list[str]) -> int:
     if broken:
         notes.append("exif-broken")
     return turn if turn in _TURNS else 1
+
+
+def _detail(image: Image.Image, name: str) -> Image.Image:
+    """Return the middle of the decoded pixels as luma, unscaled: traces of compression are seen only there."""
+    left, top = (max(0, side - _DETAIL_SIDE) // 2 for side in image.size)
+    part = image.crop((left, top, min(left + _DETAIL_SIDE, image.width), min(top + _DETAIL_SIDE, image.height)))
+    part.info = {}  # Pillow warns of transparency that a conversion to luma would lose
+    part = _eight_bit(part, name, [])
+    return part.getchannel("L") if part.mode == "LAB" else part.convert("L")
+
+
+def _jpeg_quality(image: Image.Image) -> int | None:
+    """Return the IJG quality whose luminance table has the sum nearest to the file's; other encoders map to it."""
+    tables = getattr(image, "quantization", None)
+    if not tables:
+        return None
+    qualities = np.arange(1, 101)
+    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    sums = np.clip((_LUMINANCE * scales[:, None] + 50) // 100, 1, 255).sum(axis=1)
+    return int(qualities[np.abs(sums - sum(tables[min(tables)])).argmin()])
 
 
 def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:

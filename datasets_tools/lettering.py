@@ -1,0 +1,191 @@
+"""Find lines of letters: words, captions, watermarks, wordmarks.
+
+Nothing is read. A line is a row of separate marks that are about equally tall, stand on one baseline, close together,
+evenly inked, and differ in shape from one to the next; the last tells letters from bricks, windows and halftone dots.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from PIL.Image import Resampling
+
+__all__ = ["lettering_of", "lines_of"]
+
+Box = tuple[int, int, int, int]
+Values = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+_AREA = 270_000  # pixels looked at: letters of 12 pixels in a picture of 512 x 640 are still 5 pixels high
+_SCALES = (1, 3)  # and again at a third, for wordmarks of up to 180 pixels
+_HEIGHTS = (5, 60)  # pixels of a letter
+_AROUND = 14  # pixels of surroundings on each side; strokes wider than half of it belong to the coarser scale
+_CONTRAST = (22, 45)  # grey levels between ink and surroundings, least and most; a page of text is texture as well
+_MOST_MARKS = 10_000  # more is grain; a dense page of small print has 7,000
+_AT_ONCE = 500  # marks compared with each other, from the top down: bounds the cost, which grows with the square
+_LETTERS = 5  # in a row, below which chance makes too many rows of foliage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Marks:
+    """Connected marks of ink as parallel arrays: boxes in pixels, the ink's area, contrast and thickness."""
+
+    left: Values
+    top: Values
+    right: Values
+    bottom: Values
+    area: Values
+    contrast: Values
+    thickness: Values
+
+    @property
+    def wide(self) -> Values:
+        return self.right - self.left
+
+    @property
+    def tall(self) -> Values:
+        return self.bottom - self.top
+
+    @property
+    def fill(self) -> Values:
+        return self.area / (self.wide * self.tall)
+
+    def __len__(self) -> int:
+        return len(self.left)
+
+    def take(self, which: "Mask | NDArray[np.intp] | list[int]") -> "_Marks":
+        return _Marks(**{name: getattr(self, name)[which] for name in self.__dataclass_fields__})
+
+
+def lettering_of(grey: Image.Image) -> float:
+    """Return the share of the area of an 8-bit grey picture that lies inside lines of letters."""
+    covered = sum((right - left) * (bottom - top) for left, top, right, bottom in lines_of(grey))
+    return min(1.0, covered / (grey.width * grey.height))
+
+
+def lines_of(grey: Image.Image) -> list[Box]:
+    """Return the lines of letters as (left, top, right, bottom) in pixels; level ones only, never overlapping."""
+    boxes: list[Box] = []
+    for coarser in _SCALES:
+        scale = coarser * max(1.0, (grey.width * grey.height / _AREA) ** 0.5)
+        size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
+        small = grey if size == grey.size else grey.resize(size, Resampling.BOX, reducing_gap=2.0)
+        for line in _lines(small):
+            left, top, right, bottom = (round(value * scale) for value in line)
+            boxes.append((left, top, min(right, grey.width), min(bottom, grey.height)))
+    return _distinct(boxes)
+
+
+def _distinct(boxes: list[Box]) -> list[Box]:
+    """Keep the largest of boxes that overlap: both scales and both polarities may see the same word."""
+    kept: list[Box] = []
+    for box in sorted(boxes, key=lambda box: (box[0] - box[2]) * (box[3] - box[1])):
+        if not any(box[0] < k[2] and k[0] < box[2] and box[1] < k[3] and k[1] < box[3] for k in kept):
+            kept.append(box)
+    return kept
+
+
+def _lines(grey: Image.Image) -> list[tuple[float, float, float, float]]:
+    around = np.asarray(grey.filter(ImageFilter.BoxBlur(_AROUND))).astype(np.int16)
+    difference = np.asarray(grey).astype(np.int16) - around
+    texture = 2 * float(np.median(np.abs(difference[::4, ::4])))  # strong texture is not ink
+    contrast = min(max(_CONTRAST[0], texture), _CONTRAST[1])
+    found = []
+    for ink in (difference < -contrast, difference > contrast):
+        marks = _letters_among(_marks(ink, difference), contrast, ink.shape)
+        marks = marks.take(np.argsort(marks.top + marks.bottom))
+        for start in range(0, len(marks), _AT_ONCE):
+            found += _rows(marks.take(np.arange(start, min(start + _AT_ONCE, len(marks)))))
+    return found
+
+
+def _marks(ink: Mask, difference: NDArray[np.int16]) -> _Marks:
+    from scipy import ndimage
+
+    labels, count = ndimage.label(ink)
+    if not _LETTERS <= count <= _MOST_MARKS:
+        return _Marks(**{name: np.zeros(0) for name in _Marks.__dataclass_fields__})
+    where = np.flatnonzero(ink)
+    owner = labels.ravel()[where] - 1
+    rows, columns = np.divmod(where, ink.shape[1])
+    left, right, top, bottom = np.full(count, ink.shape[1]), np.zeros(count, np.intp), *np.zeros((2, count), np.intp)
+    np.minimum.at(left, owner, columns)
+    np.maximum.at(right, owner, columns)
+    bottom[owner] = rows  # pixels come row by row, and the last one assigned stays
+    top[owner[::-1]] = rows[::-1]
+    area = np.bincount(owner, minlength=count)
+    ends = np.bincount(owner, _ends(ink).ravel()[where], minlength=count)
+    contrast = np.bincount(owner, np.abs(difference.ravel()[where]), minlength=count) / area
+    counted = {"left": left, "top": top, "right": right + 1, "bottom": bottom + 1, "area": area}
+    return _Marks(
+        **{name: values.astype(np.float64) for name, values in counted.items()},
+        contrast=contrast,
+        thickness=2 * area / ends,
+    )
+
+
+def _ends(ink: Mask) -> NDArray[np.int8]:
+    """Count where ink ends to the right and below: a stroke of any direction has about two per unit of length."""
+    ends = ink.astype(np.int8)
+    ends[:, :-1] -= ink[:, :-1] & ink[:, 1:]
+    ends += ink
+    ends[:-1] -= ink[:-1] & ink[1:]
+    return ends
+
+
+def _letters_among(marks: _Marks, contrast: float, shape: tuple[int, ...]) -> _Marks:
+    tall, wide, fill = marks.tall, marks.wide, marks.fill
+    inside = (marks.left > 0) & (marks.top > 0) & (marks.right < shape[1]) & (marks.bottom < shape[0])
+    sized = (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1]) & (wide <= 2.2 * tall)  # "w", or two letters that touch
+    solid = (fill > 0.18) & ((fill > 0.5) | (wide > 0.25 * tall))  # narrow letters are straight: i, l, 1
+    return marks.take(inside & sized & solid & (marks.contrast > 1.3 * contrast))
+
+
+def _rows(marks: _Marks) -> list[tuple[float, float, float, float]]:
+    """Follow every mark to its nearest fitting neighbour on the right, and return the boxes of rows that read."""
+    if len(marks) < _LETTERS:
+        return []
+    marks = marks.take(np.argsort(marks.left))
+    follower = _followers(marks)
+    taken = np.zeros(len(marks), np.bool_)
+    found = []
+    for start in range(len(marks)):
+        row, last = [start], int(follower[start])
+        while not taken[start] and last >= 0 and not taken[last]:
+            row.append(last)
+            taken[last] = True
+            last = int(follower[last])
+        if len(row) >= _LETTERS and _reads(letters := marks.take(row)):
+            found.append((letters.left.min(), letters.top.min(), letters.right.max(), letters.bottom.max()))
+    return found
+
+
+def _followers(marks: _Marks) -> NDArray[np.intp]:
+    """Return for each mark, sorted by its left side, the index of the next letter of its line, or -1."""
+    tall = np.maximum.outer(marks.tall, marks.tall)
+    gap = marks.left[None] - marks.right[:, None]
+    fits = (gap > -0.15 * tall) & (gap <= tall) & (marks.left[None] > marks.left[:, None])  # italics overlap
+    fits &= tall <= 1.75 * np.minimum.outer(marks.tall, marks.tall)  # capitals are 1.4 times as tall as an x
+    level = np.abs(np.subtract.outer(marks.bottom, marks.bottom)) <= np.maximum(1, 0.14 * tall)
+    level |= np.abs(np.subtract.outer(marks.top, marks.top)) <= np.maximum(1, 0.1 * tall)  # g, p and y hang
+    fits &= level & _similar(marks.contrast) & _similar(marks.thickness)
+    nearest: NDArray[np.intp] = np.where(fits, gap, np.inf).argmin(axis=1)
+    return np.where(fits.any(axis=1), nearest, -1)
+
+
+def _similar(values: Values) -> Mask:
+    alike: Mask = np.maximum.outer(values, values) <= 2 * np.minimum.outer(values, values)
+    return alike
+
+
+def _reads(row: _Marks) -> bool:
+    """Say whether a row of marks varies as letters do: one baseline, many shapes, uneven steps."""
+    tall, fill, wide = float(np.median(row.tall)), row.fill, row.wide
+    on_line = (np.abs(row.bottom - np.median(row.bottom)) <= max(1.0, 0.12 * tall)).mean()
+    variety = np.abs(np.diff(wide)).mean() / tall + np.abs(np.diff(fill)).mean()
+    steps = np.diff(row.left + row.right)
+    even = steps.std() < 0.06 * steps.mean()  # dots and windows
+    return bool(
+        on_line >= 0.6 and variety >= 0.15 and not even and np.median(fill) <= 0.75 and np.median(wide) >= 0.3 * tall
+    )
