@@ -159,14 +159,13 @@ def bucket_rule(data: DataPlan, *, resolution: int, step: int) -> BucketRule:
             f"data.bucket_step {data.bucket_step} is no multiple of {step}, which this base model needs",
             hint="leave data.bucket_step at 0",
         )
-    budget = {} if data.crop_budget is None else {"crop_budget": data.crop_budget}
     return BucketRule(
         resolution=data.resolution or resolution,
         step=data.bucket_step or step,
         min_side=data.min_side or None,
         max_side=data.max_side or None,
         upscale=data.upscale,
-        **budget,
+        crop_budget=BucketRule.crop_budget if data.crop_budget is None else data.crop_budget,
     )
 
 
