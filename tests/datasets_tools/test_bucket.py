@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from datasets_tools.bucket import Bucket, BucketRule, bucket_for, buckets_for, crop_for
 from datasets_tools.errors import InvalidSetting
+from tests.benchmarks import buckets
 
 SIDES = st.integers(1, 20_000)
 RULES = st.builds(
@@ -227,3 +228,13 @@ def test_a_rule_that_allows_no_size_is_refused(setting, named):
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(InvalidSetting, match="0 x 5"):
         bucket_for(0, 5, BucketRule())
+
+
+@pytest.mark.parametrize("grid", buckets.GRIDS)
+def test_no_rule_of_others_is_better_in_area_crop_or_pictures_left_out(grid):
+    rows = buckets.table(*grid, buckets.pictures(2500, seed=1))
+    ours, *others = [figures[:-1] for figures in rows.values()]  # the last, the largest size, is what ours pays
+    for other in others:
+        for column, mine, theirs in zip(buckets.COLUMNS, ours, other, strict=False):
+            better = mine >= theirs if column.startswith("area") else mine <= theirs
+            assert better, column
