@@ -1,0 +1,77 @@
+"""The traces that a JPEG encoder leaves in the pixels, also in a copy saved as another format."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["blockiness_of"]
+
+Grey = NDArray[np.int16]
+
+_BLOCKS = 1200  # looked at
+_FEWEST, _MOST = 40, 300  # values: enough for a statistic, and as many as it needs
+# IJG quality 58 has steps of 10, quality 4 of 140; 4 % apart, so that the third multiple is off by an eighth at most
+_CANDIDATES = np.geomspace(10, 140, 72, dtype=np.float32)
+
+
+def blockiness_of(detail: Grey) -> float | None:
+    """Return the step to which the lowest frequencies of 8 x 8 blocks were rounded, in units of the transform.
+
+    A JPEG keeps only multiples of its steps, and a copy in another format still shows them, on whatever content.
+    """
+    if min(detail.shape) < 64:
+        return None
+    (top, other_top), (left, other_left) = _grid_phases(detail.T), _grid_phases(detail)
+    likely = ((top, left), (other_top, left), (top, other_left))
+    measured = [_rounding(detail[row:, column:]) for row, column in likely]
+    return max((one for one in measured if one is not None), default=None)
+
+
+def _grid_phases(grey: Grey) -> tuple[int, int]:
+    """Return the two likeliest first columns of the block grid: where slopes change most from column to column."""
+    change = np.abs(3 * (grey[::4, 2:-1] - grey[::4, 1:-2]) - (grey[::4, 3:] - grey[::4, :-3]))
+    within = change <= 80  # more is an edge of the picture itself
+    strength = [change[:, at::8].sum(where=within[:, at::8]) / max(within[:, at::8].sum(), 1) for at in range(8)]
+    second, first = np.argsort(strength)[-2:]
+    return (int(first) + 2) % 8, (int(second) + 2) % 8
+
+
+# The three lowest waves of the 8 x 8 cosine transform, as rows over the 64 pixels of a block.
+_RISE = 0.5 * np.cos((2 * np.arange(8) + 1) * np.pi / 16)
+_FLAT = np.full(8, math.sqrt(1 / 8))
+_PAIRS = ((_FLAT, _RISE), (_RISE, _FLAT), (_RISE, _RISE))
+_WAVES = np.stack([np.outer(down, across).ravel() for down, across in _PAIRS]).astype(np.float32)
+
+
+def _rounding(grey: Grey) -> float | None:
+    rows, columns = (side // 8 for side in grey.shape)
+    apart = grey[: rows * 8, : columns * 8].reshape(rows, 8, columns, 8).transpose(1, 3, 0, 2).reshape(64, -1)
+    low, high = apart.min(axis=0), apart.max(axis=0)
+    whole = (low > 0) & (high < 255) & (low < high)  # clipping blurs the rounding
+    chosen = np.flatnonzero(whole if whole.sum() >= 3 * _FEWEST else low < high)
+    chosen = chosen[:: max(1, len(chosen) // _BLOCKS)]
+    waves = _WAVES @ apart[:, chosen].astype(np.float32)
+    _, different = np.unique(np.array([1.0, 1024.0, 1024.0**2]) @ np.round(waves / 4), return_index=True)
+    steps = [_step(wave) for wave in np.abs(waves[:, different])]  # a repeated pattern has few values, rounded or not
+    known = [step for step in steps if step is not None]
+    return float(np.median(known)) if known else None
+
+
+def _step(values: NDArray[np.float32]) -> float | None:
+    """Return the step of which the values are multiples; 0 where they are not, None where they are too few."""
+    values = values[values > _CANDIDATES[0] / 2]
+    if values.size < _FEWEST:
+        return None
+    values = values[:: math.ceil(values.size / _MOST)]
+    turns = values / _CANDIDATES[:, None]
+    counted = (turns > 0.5) & (turns < 3.5)
+    counts = counted.sum(axis=1)
+    fits = np.cos(2 * np.pi * turns).sum(axis=1, where=counted) / np.maximum(counts, 1)
+    several = ((turns > 1.5) & counted).sum(axis=1) > counts / 20  # one lone multiple is a pattern, not a rounding
+    good = several & (counts >= _FEWEST) & (fits > 0.2 + 2.8 / np.sqrt(np.maximum(counts, 1)))
+    if not good.any():
+        return 0.0
+    largest = np.flatnonzero(good & (fits >= 0.7 * fits[good].max()))[-1]  # half and third of a step fit as well
+    nearest = max(0, largest - 4)
+    return float(_CANDIDATES[nearest + fits[nearest : largest + 1].argmax()])
