@@ -15,11 +15,16 @@ _TEXT = """
     red green blue yellow orange purple pink black white grey gray brown gold golden silver colour color
     big small old young good bad beautiful pretty nice cute cool hot cold dark light bright soft hard fast slow happy
     sad one two three product company team summer winter spring autumn love life world king queen dragon robot magic
+    der die das ein eine und mit stil neu neue marke kunst bild bilder foto zeichnung malerei gemälde entwurf muster
+    mensch mann frau kind gesicht hund katze vogel pferd fisch tier baum blume wald berg fluss see meer himmel sonne
+    mond stern feuer wasser stadt straße haus zimmer auto rad zug schiff essen apfel brot kaffee tee wein flasche tisch
+    stuhl bett tür fenster buch uhr schuh hemd kleid hut tasche spiel musik rot grün blau gelb schwarz weiß grau
+    groß klein alt jung schön warm kalt hell dunkel firma sommer herbst liebe leben welt
 """
 _COMMON = frozenset(_TEXT.split())
 
 
 def is_common(trigger: str) -> bool:
-    """Say whether every word of the trigger is an everyday word in English captions."""
+    """Say whether every word of the trigger is an everyday word in English or German captions."""
     words = trigger.lower().split()
     return bool(words) and all(word in _COMMON for word in words)
