@@ -9,6 +9,7 @@ import signal
 import time
 
 import pytest
+from PIL import Image
 
 from datasets_tools import storage
 from lora_diffusion.errors import RunExists, SnapshotError
@@ -16,6 +17,7 @@ from lora_diffusion.training import loop, snapshot
 from lora_diffusion.training.events import Stepped
 from lora_diffusion.training.stopping import StopRequest
 from tests import tiny
+from tests.training.everything import EVERYTHING, everything
 
 # A child is forked from a server that has imported everything: it starts in milliseconds.
 FORK = multiprocessing.get_context("forkserver")
@@ -224,3 +226,35 @@ def test_a_resume_is_exact_in_bf16_whatever_size_comes_first(tmp_path):
     for _ in range(3):
         loop.resume(tmp_path / "parts", stop=stop)
     assert loop.resume(tmp_path / "parts").adapter.read_bytes() == whole.adapter.read_bytes()
+
+
+def test_a_resume_is_exact_with_everything_on_at_once(base, tmp_path):
+    folder, beside = everything(tmp_path)
+    settings = (*EVERYTHING, f"data.regularisation={beside}", f"validation.folder={beside}", "run.snapshot_every=2")
+    whole = loop.train(tiny.plan(base, folder, tmp_path / "whole", *settings, "run.steps=6"))
+    stop = StopRequest()
+    stop.reason = "asked"
+    loop.train(tiny.plan(base, folder, tmp_path / "parts", *settings, "run.steps=6"), stop=stop)
+    for _ in range(3):
+        loop.resume(tmp_path / "parts", stop=stop)
+    assert loop.resume(tmp_path / "parts").adapter.read_bytes() == whole.adapter.read_bytes()
+    books = [
+        [{**row, "seconds": 0} for row in map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())]
+        for name in ("whole", "parts")
+    ]
+    assert books[0] == books[1]
+    assert [row["step"] for row in books[0]] == [1, 2, 2, 3, 4, 4, 5, 6, 6]
+
+
+def test_a_resume_refuses_another_mask_and_allows_another_validation_set(base, tmp_path):
+    folder, masks = tiny.pictures(tmp_path / "p", 2), tiny.pictures(tmp_path / "masks", 2)
+    held_out = tiny.pictures(tmp_path / "held", 2)
+    stop = StopRequest()
+    stop.reason = "asked"
+    more = (f"data.masks={masks}", f"validation.folder={held_out}", "run.steps=3")
+    loop.train(plan(base, folder, tmp_path / "out", *more), stop=stop)
+    (held_out / "00.txt").write_text("something else")
+    loop.resume(tmp_path / "out", stop=stop)
+    Image.new("L", (96, 64), 128).save(masks / "01.png")
+    with pytest.raises(SnapshotError, match="changed since"):
+        loop.resume(tmp_path / "out")

@@ -2,11 +2,13 @@
 
 import json
 import math
+from collections import Counter
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from datasets_tools.errors import InvalidSetting, NoImages
 from lora_diffusion.errors import BaseNotFound, DeviceError, NonFiniteLoss, PlanError, RunExists, TargetError
 from lora_diffusion.families.base import Family
 from lora_diffusion.files.adapter import read_adapter
@@ -176,6 +178,11 @@ def test_a_finished_run_is_not_trained_over(trained, base, pictures):
         ("adapter.rank=4096", TargetError),
         ("adapter.method=magic", PlanError),
         ("data.bucket_step=12", PlanError),
+        ("data.rights=require", PlanError),
+        ("data.repeats={nowhere=2}", PlanError),
+        ("data.masks=/no/such/folder", InvalidSetting),
+        ("data.regularisation=/no/such/folder", NoImages),
+        ("validation.folder=/no/such/folder", NoImages),
         ("run.precision=fp16", DeviceError),
         ("run.attention=xformers", DeviceError),
     ],
@@ -215,3 +222,73 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures_and_the_last_good_snap
     assert "step-00000004" in caught.value.hint
     assert not (tmp_path / "out" / "adapter.safetensors").exists()
     assert json.loads((tmp_path / "out" / "status.json").read_text())["status"] == "failed"
+
+
+def test_a_black_mask_stops_before_anything_is_written(base, pictures, tmp_path):
+    from PIL import Image
+
+    (tmp_path / "masks").mkdir()
+    Image.new("L", (64, 64), 0).save(tmp_path / "masks" / "02.png")
+    with pytest.raises(PlanError, match=r"02\.png is black"):
+        loop.train(tiny.plan(base, pictures, tmp_path / "out", f"data.masks={tmp_path / 'masks'}"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_every_epoch_of_a_run_sees_every_picture_once(base, tmp_path, size):
+    folder = tiny.pictures(
+        tmp_path / "p", 7, sizes=((32, 32), (32, 32), (32, 32), (64, 32), (32, 32), (32, 64), (32, 32))
+    )
+    per_epoch = {1: 7, 2: 5, 4: 4}[size]
+    told = []
+    settings = (f"run.steps={2 * per_epoch}", f"run.batch_size={size}", "data.resolution=32", "run.snapshot_every=0")
+    loop.train(tiny.plan(base, folder, tmp_path / "out", *settings), on_event=told.append)
+    steps = [event.pictures for event in told if isinstance(event, Stepped)]
+    for epoch in (steps[:per_epoch], steps[per_epoch:]):
+        assert Counter(file for step in epoch for file in step) == {f"0{number}.png": 1 for number in range(7)}
+
+
+@pytest.fixture(scope="module")
+def ordinary(tmp_path_factory):
+    """Three pictures that are not of the style."""
+    return tiny.pictures(tmp_path_factory.mktemp("ordinary") / "p", 3)
+
+
+def test_the_target_and_the_weight_of_regularisation_have_an_effect(base, pictures, ordinary, tmp_path):
+    common = ("run.steps=2", f"data.regularisation={ordinary}")
+    changes = ((), ("data.regularisation_weight=3",), ("data.regularisation_target=picture",))
+    runs = [
+        loop.train(tiny.plan(base, pictures, tmp_path / str(number), *common, *change))
+        for number, change in enumerate(changes)
+    ]
+    plain = loop.train(tiny.plan(base, pictures, tmp_path / "plain", "run.steps=2"))
+    adapters = [load_file(done.adapter) for done in (plain, *runs)]
+    name = next(name for name in adapters[0] if "lora_down" in name)
+    assert len({adapter[name].sum().item() for adapter in adapters}) == 4
+    assert read_adapter(runs[0].adapter).metadata["ss_num_reg_images"] == "3"
+    assert all("regularisation_loss" in row for row in rows(runs[0].run))
+
+
+def test_with_the_base_as_target_prompts_without_the_trigger_stay_what_they_were(base, pictures, ordinary, tmp_path):
+    """Measured as the distance from the base model's answers to ordinary captions."""
+    settings = ("run.steps=20", "run.batch_size=2", "optim.lr=1e-2", "data.trigger=zyx", "run.snapshot_every=0")
+    beside = f"data.regularisation={ordinary}"
+    free = loop.train(
+        tiny.plan(base, pictures, tmp_path / "free", *settings, beside, "data.regularisation_weight=1e-9")
+    )
+    held = loop.train(tiny.plan(base, pictures, tmp_path / "held", *settings, beside))
+    leaked, kept = ([row["regularisation_loss"] for row in rows(done.run)[-8:]] for done in (free, held))
+    assert sum(kept) < 0.1 * sum(leaked)
+
+
+def test_a_regularisation_loss_that_is_no_number_names_both_kinds_of_pictures(
+    base, pictures, ordinary, tmp_path, monkeypatch
+):
+    from lora_diffusion.training import loss
+
+    whole = loss.LossModule.forward
+    monkeypatch.setattr(
+        loss.LossModule, "forward", lambda self, batch: whole(self, batch) * (math.nan if batch.base_answers else 1)
+    )
+    with pytest.raises(NonFiniteLoss, match=r"loss [0-9.]+ and nan.*\.png, with 0\d\.png of .*ordinary"):
+        loop.train(tiny.plan(base, pictures, tmp_path / "out", f"data.regularisation={ordinary}"))

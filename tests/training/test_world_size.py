@@ -1,5 +1,6 @@
 """Two processes train what one trains: a step is one global batch, whoever computes it."""
 
+import json
 import subprocess
 import sys
 
@@ -9,13 +10,17 @@ from safetensors.torch import load_file
 from lora_diffusion.settings import to_toml
 from lora_diffusion.training import loop
 from tests import tiny
+from tests.training.everything import EVERYTHING, everything
 
 STEPS = 12
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(base, pictures, tmp_path):
-    plan = tiny.plan(base, pictures, tmp_path / "one", f"run.steps={STEPS}", "data.caption_dropout=0.3")
+def test_two_processes_train_what_one_trains(base, tmp_path):
+    folder, ordinary = everything(tmp_path)
+    # dropout inside the adapter is drawn for each process
+    more = (*EVERYTHING, "adapter.dropout=0", f"data.regularisation={ordinary}", f"validation.folder={ordinary}")
+    plan = tiny.plan(base, folder, tmp_path / "one", f"run.steps={STEPS}", *more)
     one = load_file(loop.train(plan).adapter)
     (tmp_path / "plan.toml").write_text(to_toml(plan), "utf-8")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
@@ -26,7 +31,15 @@ def test_two_processes_train_what_one_trains(base, pictures, tmp_path):
     two = load_file(tmp_path / "two" / "adapter.safetensors")
     assert one.keys() == two.keys()
     assert max((one[key] - two[key]).abs().max().item() for key in one) <= 1e-6
-    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == STEPS
+    alone, together = (books(tmp_path / name) for name in ("one", "two"))
+    assert [row["step"] for row in together] == [row["step"] for row in alone]
+    for row, other in zip(alone, together, strict=True):
+        assert row.keys() == other.keys()
+        assert all(other[name] == pytest.approx(row[name], rel=1e-4) for name in row if name.endswith("loss"))
+
+
+def books(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow

@@ -1,0 +1,149 @@
+"""What is encoded once is found again, and never where anything that decides it has changed."""
+
+import json
+import os
+import shutil
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+from safetensors.torch import load_file, save_file
+
+from lora_diffusion.errors import PlanError
+from lora_diffusion.training import loop
+from lora_diffusion.training.encode import fill_cache
+from lora_diffusion.training.events import Encoded
+from tests import tiny
+from tests.training.made import made
+
+CHANGING = ("data.flip=true", "data.colour_jitter=0.1", "data.masks=alpha", "data.more_resolutions=96")
+
+
+def losses(plan):
+    done = loop.train(plan)
+    return [json.loads(line)["loss"] for line in (done.run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("targets", ["attention", "attention,text"])
+def test_after_filling_the_cache_training_encodes_nothing(base, pictures, tmp_path, targets):
+    beside = tiny.pictures(tmp_path / "beside", 2)
+    sets = (f"data.regularisation={beside}", f"validation.folder={beside}")
+    plan = tiny.plan(base, pictures, tmp_path / "out", *CHANGING, *sets, f"adapter.targets={targets}", "run.steps=1")
+    told = []
+    filled = fill_cache(plan, on_event=told.append)
+    total = 12 * 8 + 2 + 2
+    assert [event.done for event in told] == list(range(1, total + 1))
+    texts = {"attention": 7}.get(targets, 0)  # of both folders together, and the empty one
+    assert filled == 12 * 8 + 2 + 12 + texts
+    assert fill_cache(plan) == 0
+    told.clear()
+    loop.train(plan, on_event=told.append)
+    last = [event for event in told if isinstance(event, Encoded)][-1]
+    assert (last.cached, last.done) == (total, total)
+
+
+def test_filling_the_cache_begins_no_run(base, pictures, tmp_path):
+    fill_cache(tiny.plan(base, pictures, tmp_path / "out"))
+    assert [path.name for path in tmp_path.iterdir()] == [".cache"]
+
+
+def test_what_encodes_is_let_go_with_what_was_made_kept(loaded, pictures, tmp_path):
+    """A folder with one black mask stops, and the pictures before it need not be encoded again."""
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (64, 64), 0).save(masks / "04.png")
+    plan = tiny.plan(loaded[1].path, pictures, tmp_path / "out", f"data.masks={masks}")
+    with pytest.raises(PlanError, match=r"04\.png is black"):
+        fill_cache(plan)
+    (masks / "04.png").unlink()
+    told = []
+    fill_cache(plan, on_event=told.append)
+    assert told[-1].cached == 5
+
+
+def pixel(folder, base):
+    """Another pixel in a file of the same size and time."""
+    path = folder / "00.bmp"
+    before = path.stat()
+    with Image.open(path) as opened:
+        image = opened.copy()
+    ImageDraw.Draw(image).point((30, 30), (1, 2, 3))
+    image.save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+
+
+def swap(folder, base):
+    shutil.move(folder / "00.bmp", folder / "x")
+    shutil.move(folder / "02.bmp", folder / "00.bmp")
+    shutil.move(folder / "x", folder / "02.bmp")
+
+
+def vae(folder, base):
+    path = base / "vae" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["encoder.conv_in.weight"] = weights["encoder.conv_in.weight"] * 1.1
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+def encoder(folder, base):
+    path = base / "text_encoder" / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if name.endswith("final_layer_norm.weight"))
+    save_file(weights | {name: weights[name] * 1.1}, path, metadata={"format": "pt"})
+
+
+def caption(folder, base):
+    (folder / "00.txt").write_text("a moon icon")
+
+
+def nothing(folder, base):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("change", "settings"),
+    [
+        (pixel, ()),
+        (swap, ()),
+        (vae, ()),
+        (encoder, ()),
+        (caption, ()),
+        (nothing, ("data.resolution=96",)),
+        (nothing, ("data.flip=true",)),
+        (nothing, ("data.colour_jitter=0.1",)),
+        (nothing, ("data.background=#204060",)),
+        (nothing, ("data.masks=alpha",)),
+        (nothing, ("data.trigger=zyx",)),
+    ],
+)
+def test_a_change_meets_no_stale_cache(base, tmp_path, change, settings):
+    folder, own = tmp_path / "p", shutil.copytree(base, tmp_path / "base")
+    tiny.pictures(folder, 4)
+    for path in sorted(folder.glob("*.png"))[:3]:
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".bmp"))  # whose size does not depend on its pixels
+        path.unlink()
+    with Image.open(folder / "03.png") as opened:
+        image = opened.copy()
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(folder / "03.png")
+    common = ("run.steps=2", "adapter.targets=attention", "data.caption_dropout=0")
+    before = losses(tiny.plan(own, folder, tmp_path / "before", *common))
+    change(folder, own)
+    warm = losses(tiny.plan(own, folder, tmp_path / "warm", *common, *settings))
+    cold = losses(tiny.plan(own, folder, tmp_path / "cold", *common, *settings, f"data.cache={tmp_path / 'empty'}"))
+    assert warm == cold
+    assert warm != before
+
+
+def test_a_damaged_entry_is_encoded_again(loaded, pictures, tmp_path):
+    plan = tiny.plan("demo", pictures, tmp_path / "out")
+    first = made(plan, loaded).encoded.style.latents
+    shards = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    for path in shards:
+        data = bytearray(path.read_bytes())
+        data[-5] ^= 1
+        path.write_bytes(data)
+    second = made(plan, loaded).encoded.style.latents
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
