@@ -32,6 +32,8 @@ _MAGIC = b"\x93record\n"
 _FRAME = struct.Struct("<8s32sQ32s")  # magic, key, length of the bytes, SHA-256 of key and bytes
 # A folder that changed this recently may change again without a new time of change: FAT counts in steps of 2 s.
 _TICK_NS = 2_000_000_000
+# A shard takes seconds to write; a day leaves room for machines whose clocks differ.
+_ABANDONED_NS = 86_400_000_000_000
 _log = logging.getLogger("datasets_tools")
 
 
@@ -94,6 +96,7 @@ class Shards:
         Reads every shard once to find damage, and holds one full shard in memory. Safe against a kill and beside
         readers and writers: a shard is removed only when its records are durable elsewhere.
         """
+        _remove_leftovers(self._folder)
         self._refresh()
         chosen = self._worth_merging()
         kept = {place.key for name in self._shards.keys() - set(chosen) for place in self._shards[name]}
@@ -116,11 +119,10 @@ class Shards:
 
     def _is_whole(self, name: str) -> bool:
         try:
-            with open(self._folder / name, "rb") as file:
-                _checked_header(file.read(_header_length(file.read(8))), name)
+            held = len(_places(name, _read_header(self._folder / name)))
         except (_Damaged, OSError):
             return False
-        return len(list(self._whole_records(name))) == len(self._shards[name])
+        return sum(1 for _ in self._whole_records(name)) == held
 
     def _whole_records(self, name: str) -> Iterator[tuple[str, bytes]]:
         for place in self._shards[name]:
@@ -132,7 +134,9 @@ class Shards:
         written = self.write(gathered) if gathered else ""
         for name in emptied:
             if name != written:
-                with suppress(OSError):  # removed by another process, or on Windows being read
+                # One that another process has removed, or that Windows holds while it is read, is no matter. Nothing is
+                # forced to the disk: a shard that a power cut brings back holds what others hold too.
+                with suppress(OSError):
                     os.unlink(self._folder / name)
                 self._drop(name)
         gathered.clear()
@@ -224,6 +228,14 @@ def _shard_names(folder: Path) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left aside a day ago or earlier; younger files may belong to a living one."""
+    for leftover in Path(folder).glob(".part-*.safetensors"):
+        with suppress(OSError):
+            if os.stat(leftover).st_mtime_ns < time_ns() - _ABANDONED_NS:
+                os.unlink(leftover)
+
+
 def _is_shard(name: str) -> bool:
     stem, _, suffix = name.partition(".")
     return suffix == "safetensors" and len(stem) == 64
@@ -232,10 +244,7 @@ def _is_shard(name: str) -> bool:
 def _indexed(path: Path) -> list[_Place]:
     """Return the places of a shard's records: from its header, or where that is damaged by looking for them."""
     try:
-        with open(path, "rb") as file:
-            length = file.read(8)
-            header = length + file.read(_header_length(length))
-        return _places(path.name, _checked_header(header, path.name))
+        return _places(path.name, _read_header(path))
     except FileNotFoundError:
         return []
     except (_Damaged, OSError) as damage:
@@ -253,8 +262,11 @@ def _header(data: bytes) -> bytes:
     return data[: 8 + _header_length(data[:8])]
 
 
-def _checked_header(header: bytes, name: str) -> bytes:
-    if hashlib.sha256(header).hexdigest() != name.partition(".")[0]:
+def _read_header(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        length = file.read(8)
+        header = length + file.read(_header_length(length))
+    if hashlib.sha256(header).hexdigest() != path.stem:
         raise _Damaged("it does not match the file's name")
     return header
 
