@@ -12,6 +12,8 @@ _TAPS = 5  # of the box that blurs again; longer ones pull 4 x enlargements (ram
 _EDGES = (6, 3)  # grey levels from one pixel to the next: clear edges, and haze where there are none
 _ENOUGH = 0.1  # grey levels of edge per pixel of a tile, below which it is plain
 
+_SPAN, _SPREAD, _SHARE = 8, 10, 0.02  # pixels, grey levels, of the area; a ramp across 512 pixels rises by 4 in eight
+
 
 def blur_of(grey: Grey) -> float | None:
     """Return the re-blur metric of Crete et al. 2007 ("The blur effect") of the sharpest tile with edges."""
@@ -23,7 +25,13 @@ def blur_of(grey: Grey) -> float | None:
         if enough.any():
             blur = np.where(enough, kept / np.maximum(edges, _ENOUGH), 0).max(axis=0)  # the worse of both directions
             return float(blur[enough.any(axis=0)].min())
-    return None
+    return 1.0 if _soft(grey) else None
+
+
+def _soft(grey: Grey) -> bool:
+    """Say whether there is contrast, but so spread that no two neighbours differ: blurred beyond measuring."""
+    spans = (grey[:, _SPAN:] - grey[:, :-_SPAN], grey[_SPAN:] - grey[:-_SPAN])
+    return any(span.size > 0 and bool((np.abs(span) >= _SPREAD).mean() >= _SHARE) for span in spans)
 
 
 def _reblur(grey: Grey, least: int) -> NDArray[np.float64]:

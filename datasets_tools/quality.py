@@ -11,9 +11,28 @@ __all__ = ["BLOCKY", "BLURRED", "LETTERED", "Quality", "quality_of"]
 
 Sides = tuple[float, float, float, float]
 
+# Measured on generated pictures at 512 pixels: overlapping leaves, 1/f noise, subjects before soft grounds, meadows, tiled
+# floors, landscapes (40 each), flat shapes and icons (40 each).
+#
+#   as made, or as JPEG 80      0.00 to 0.45    640 pictures, none above 0.5
+#   Gaussian blur, radius 3     0.62 to 0.92    320, all above
+#   enlarged 4 times            0.55 to 0.85    320, all above
+#   the same as JPEG 85         0.47 to 0.82    320, at least 318 above
+#
+# Enlarged twice is 0.3 to 0.7, so it is not told apart.
 BLURRED = 0.5
+"""Above it a picture is blurred at its sharpest place."""
+
+# Copies as pixels only, cut off the grid (30 of each kind): JPEG 15, 25 and 30 are found in 180 of 180 photo-like pictures
+# with steps of 20 and more, JPEG 75 and better in none of 720, plain or compressed. In flat shapes on colour JPEG 25 is
+# found in 26 of 30, in icons on white in 5 of 30: most of their blocks are empty, or clipped to white.
 BLOCKY = 16.0
+"""Above it a JPEG of about quality 37 or below has been through."""
+
+# 24 pictures of 15 kinds without text: 3 of 360 above, all meadows and halftones. Three words of 16 to 40 pixels in 512 are
+# found in 9 of 10 pictures; of 12 pixels over strong texture in half. Slanted lines are not found.
 LETTERED = 0.0025
+"""Above it there is lettering; three words of 12 pixels in 512 are 0.003."""
 
 _SIDE = 512  # pixels of the shorter side at which everything but blockiness is measured
 _AREA = 1_600_000  # and pixels in all, for panoramas

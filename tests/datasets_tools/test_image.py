@@ -380,5 +380,50 @@ def test_reduced_decoding_reports_the_same_as_full_decoding(tmp_path):
     assert min(reduced.image.size) in range(64, 129)
 
 
+@pytest.mark.parametrize("quality", [1, 5, 25, 30, 50, 75, 90, 95, 100])
+def test_the_quality_of_a_jpeg_is_read_from_its_tables(quality):
+    assert open_picture(encoded(scene(), "JPEG", quality=quality)).jpeg_quality == quality
+    assert open_picture(encoded(scene(), "MPO", quality=quality)).jpeg_quality == quality
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "TIFF", "BMP"])
+def test_other_formats_have_no_jpeg_quality(format):
+    assert open_picture(encoded(scene(), format)).jpeg_quality is None
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_the_orientation_that_was_applied_is_told(turn, format):
+    assert open_picture(with_orientation(turn, format)).orientation == turn
+
+
+def test_the_detail_is_the_middle_of_the_stored_pixels():
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (600, 1000), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture = open_picture(encoded(noise, "PNG", exif=exif), at_least=100)
+    assert picture.image.size == (100, 167)
+    assert picture.detail.mode == "L"
+    np.testing.assert_array_equal(np.asarray(picture.detail), np.asarray(noise)[44:556, 244:756])
+
+
+def test_the_detail_of_a_small_picture_is_all_of_it():
+    assert open_picture(encoded(scene(96, 64), "JPEG"), at_least=32).detail.size == (96, 64)
+
+
+def test_an_ordinary_load_takes_no_detail():
+    assert open_picture(encoded(scene(), "JPEG")).detail is None
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "LAB", "I;16"])
+def test_every_mode_has_a_detail(mode):
+    plain = Image.new("I;16", (20, 20), 30_000) if mode == "I;16" else Image.new(mode, (20, 20))
+    assert open_picture(encoded(plain, "TIFF"), at_least=8).detail.mode == "L"
+
+
+def test_transparent_palettes_have_a_detail():
+    assert open_picture(encoded(half_transparent("P"), "PNG"), at_least=4).detail.size == (20, 10)
+
+
 def test_pixels_leave_no_profile_to_be_applied_twice(tmp_path: Path):
     assert load_image(encoded(scene(), "PNG", icc_profile=wide_gamut_profile())).info == {}
