@@ -25,7 +25,7 @@ _LETTERING = re.compile(
         |captioned|speech[ ]bubbles?|(?:the|a)[ ]words?|that[ ](?:reads|says)|watermarks?
         |schrift(?:en|z[uü]ge?)?|beschriftung(?:en)?|aufschrift(?:en)?|überschrift(?:en)?|handschrift\w*
         |buchstaben?|schriftart(?:en)?|typogra[fp]\w+|schild(?:er)?|etikett(?:en)?|sprechblasen?|wasserzeichen
-    )(?!\w) 
+    )(?!\w)
     | "[^"]{1,200}" | “[^”]{1,200}” | „[^“”]{1,200}[“”] | «[^»]{1,200}» | »[^«]{1,200}«""",
     re.IGNORECASE | re.VERBOSE,
 )
