@@ -1,13 +1,17 @@
 """One file per family of base models; adding a family is adding a file."""
 
 import importlib
+import inspect
 import pkgutil
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lora_diffusion.embedded import BASE
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families.base import Family
+from lora_diffusion.families.variants import refuse_variants
 
 __all__ = ["detect", "families", "family", "locate"]
 
@@ -17,7 +21,14 @@ def families() -> dict[str, Family]:
     """Return every family of this package by name."""
     for module in pkgutil.iter_modules(__path__, f"{__name__}."):
         importlib.import_module(module.name)
-    return {cls.name: cls() for cls in Family.__subclasses__()}
+    return {cls.name: cls() for cls in _below(Family)}
+
+
+def _below(cls: Any) -> Iterator[Any]:
+    for each in cls.__subclasses__():
+        if not inspect.isabstract(each):
+            yield each
+        yield from _below(each)
 
 
 def family(name: str) -> Family:
@@ -28,7 +39,11 @@ def family(name: str) -> Family:
 
 
 def detect(path: Path, name: str = "auto") -> Family:
-    """Return the family of a base model by its files, or the one that was named."""
+    """Return the family of a base model by its files, or the one that was named.
+
+    Raises BaseNotFound for what is none, and for relatives that cannot be trained here (inpainting, refiner), by name.
+    """
+    refuse_variants(path)
     if name != "auto":
         return family(name)
     for each in families().values():
@@ -36,7 +51,7 @@ def detect(path: Path, name: str = "auto") -> Family:
             return each
     raise BaseNotFound(
         f"{path} is no base model of a known family ({', '.join(sorted(families()))})",
-        hint="name a diffusers folder with model_index.json, or a .safetensors checkpoint of Stable Diffusion 1.x",
+        hint="name a diffusers folder with model_index.json, or a .safetensors checkpoint with everything in it",
     )
 
 
@@ -62,9 +77,16 @@ def locate(base: str) -> Path:
 def _fetch(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    folders = ("unet", "vae", "text_encoder")
+    folders = ("unet", "vae", "text_encoder", "text_encoder_2")
     weights = [f"{folder}/{name}" for folder in folders for name in ("model.safetensors", "diffusion_*.safetensors")]
-    wanted = ["model_index.json", "scheduler/*", "tokenizer/*", *(f"{folder}/*.json" for folder in folders), *weights]
+    configs = [
+        "model_index.json",
+        "scheduler/*",
+        "tokenizer/*",
+        "tokenizer_2/*",
+        *(f"{each}/*.json" for each in folders),
+    ]
+    wanted = [*configs, *weights]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, ignore_patterns=["*.fp16.*", "*.non_ema.*"]))
     except Exception as error:

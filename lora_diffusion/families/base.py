@@ -12,15 +12,26 @@ from torch import Tensor, nn
 
 from lora_diffusion.adapters.inject import Slot
 from lora_diffusion.adapters.layer import Adapted
+from lora_diffusion.families.layout import Layout
 from lora_diffusion.objectives import Objective
 
-__all__ = ["Components", "Conditioning", "Family", "Tokens", "slots_of"]
+__all__ = ["Components", "Conditioning", "Configs", "Family", "Size", "Tokens", "slots_of"]
 
 Conditioning = Mapping[str, Tensor]
-"""What the denoiser is told, by name; every tensor has the samples in its first dimension."""
+"""What the denoiser is told, by name; every tensor has the samples in its first dimension.
+
+`context` [n, length, width] is the text. Where a family has them: `pooled` [n, width] is the text as a whole, and
+`time_ids` [n, 6] tells how a picture was scaled and cropped.
+"""
 
 Tokens = Mapping[str, Tensor]
-"""Token ids [n, length] by text encoder."""
+"""Token ids [n, length] by text encoder; what else is in it (`time_ids`) is passed on as conditioning."""
+
+Configs = Mapping[str, Mapping[str, Any]]
+"""Content of the config.json files of a base model by the folder of each component, `scheduler` included."""
+
+Size = tuple[int, int]
+"""Width and height, or left and top, in pixels."""
 
 
 @dataclass(kw_only=True)
@@ -69,10 +80,31 @@ class Family(ABC):
     name: ClassVar[str]
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
     """Target sets: name -> patterns over canonical names."""
+    folders: ClassVar[Mapping[str, str]]
+    """Component -> its folder in a diffusers pipeline, the denoiser first."""
 
     @abstractmethod
     def detect(self, path: Path) -> bool:
         """Say whether a folder or file holds a base model of this family."""
+
+    @abstractmethod
+    def configs(self, path: Path) -> Configs:
+        """Return the configs of a folder or file; for a file what it says itself, else what the architecture has.
+
+        Raises BaseNotFound where one is missing, or a file does not tell what it must.
+        """
+
+    @abstractmethod
+    def layout(self, configs: Configs) -> Layout:
+        """Return where each tensor lies in a single file. Raises ValueError for a shape that files do not have."""
+
+    @abstractmethod
+    def architecture(self, configs: Configs) -> str:
+        """Return what modelspec.architecture calls a base model with these configs."""
+
+    @abstractmethod
+    def model_index(self, configs: Configs) -> dict[str, Any]:
+        """Return the model_index.json of a diffusers folder with these configs."""
 
     @abstractmethod
     def geometry(self, path: Path) -> tuple[int, int]:
@@ -98,6 +130,14 @@ class Family(ABC):
 
     @abstractmethod
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning: ...
+
+    def size_ids(self, original: Size, crop: Size, target: Size) -> Conditioning:
+        """Return what the denoiser is told of the size of one sample, without the samples' dimension.
+
+        `original` is the size of the picture before it was scaled, `crop` the left and top of the part that is shown
+        after it was scaled, `target` the size of that part. Most families are told nothing.
+        """
+        return {}
 
     @abstractmethod
     def predict(self, components: Components, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:

@@ -8,6 +8,8 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,31 +18,56 @@ from torch import Tensor, nn
 
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families.folder import read_json
-from lora_diffusion.families.layout import layout_of_configs
+from lora_diffusion.families.layout import Layout
 from lora_diffusion.families.names import path_of
 
-__all__ = ["CONFIGS_KEY", "TOKENIZER_KEY", "configs", "fill", "holds_sd1", "tokenizer_folder"]
+__all__ = ["CONFIGS_KEY", "TOKENIZER_KEY", "Header", "configs", "fill", "header", "tokenizer_folder"]
 
-_CONFIGS = Path(__file__).parent / "configs" / "sd1"
+_CONFIGS = Path(__file__).parent / "configs"
 CONFIGS_KEY = "lora_diffusion.configs"
-"""JSON of the configs of unet, vae, text_encoder and scheduler, in the metadata of every single file of ours."""
+"""JSON of the configs of the components by folder, scheduler included, in the metadata of every single file of ours."""
 TOKENIZER_KEY = "lora_diffusion.tokenizer"
 """JSON of the tokenizer's files, where they are small; the one of CLIP is 1.5 MB and at hand everywhere."""
-_CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-_OTHERS = (1024, 1280, 2048)  # context widths of Stable Diffusion 2, the XL refiner and XL
+_UNET = "model.diffusion_model."
 
 
-def holds_sd1(path: Path) -> bool:
-    """Say whether a file is a checkpoint of Stable Diffusion 1 in the original layout."""
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What a single file says of itself without its tensors: their shapes by key, and its metadata."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+    def starts(self, prefix: str) -> bool:
+        """Say whether a key starts so."""
+        return any(key.startswith(prefix) for key in self.shapes)
+
+    @cached_property
+    def context(self) -> int | None:
+        """Width of the text that cross-attention takes, None where there is none."""
+        for key, shape in self.shapes.items():
+            if key.startswith(_UNET) and key.endswith(".attn2.to_k.weight"):
+                return shape[1]
+        return None
+
+    @cached_property
+    def channels(self) -> tuple[int, int] | None:
+        """Channels that the denoiser takes and gives, None where there is no UNet."""
+        into, out = (self.shapes.get(f"{_UNET}{key}.weight") for key in ("input_blocks.0.0", "out.2"))
+        return (into[1], out[0]) if into and out else None
+
+
+def header(path: Path) -> Header:
+    """Read the header of a file. Raises BaseNotFound where it is none of .safetensors."""
     with _opened(path) as file:
-        return _CONTEXT in file.keys() and file.get_slice(_CONTEXT).get_shape()[1] not in _OTHERS  # noqa: SIM118
+        shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 - no mapping
+        return Header(shapes=shapes, metadata=file.metadata() or {})
 
 
-def configs(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the configs of unet, vae, text_encoder and scheduler: from our metadata, else the architecture's own."""
-    with _opened(path) as file:
-        stored = (file.metadata() or {}).get(CONFIGS_KEY)
-    known = {name: read_json(_CONFIGS / f"{name}.json") for name in ("unet", "vae", "text_encoder", "scheduler")}
+def configs(found: Header, family: str) -> dict[str, dict[str, Any]]:
+    """Return the configs of every component by folder: from our metadata, else the architecture's own."""
+    stored = found.metadata.get(CONFIGS_KEY)
+    known = {each.stem: read_json(each) for each in sorted((_CONFIGS / family).glob("*.json"))}
     return {**known, **(json.loads(stored) if stored else {})}
 
 
@@ -58,21 +85,23 @@ def tokenizer_folder(path: Path) -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def fill(modules: Mapping[str, nn.Module], path: Path, found: Mapping[str, Any], dtype: torch.dtype) -> None:
+def fill(modules: Mapping[str, nn.Module], path: Path, layout: Layout, dtypes: Mapping[str, torch.dtype]) -> None:
     """Put the tensors of a file into modules that are on the meta device, by component name.
 
     Raises BaseNotFound naming the first tensor that is missing or of another shape.
     """
-    layout = layout_of_configs(found["unet"], found["vae"])
     states: dict[str, dict[str, Tensor]] = {component: {} for component in modules}
     wanted = {component: module.state_dict() for component, module in modules.items()}
     with _opened(path) as file:
         for key in file.keys():  # noqa: SIM118 - the file is no mapping
-            name = layout.canonical(key) or ""
-            component = name.partition(".")[0]
-            runtime = _runtime(name, modules.get(component))
-            if runtime in wanted.get(component, {}):
-                states[component][runtime] = _fitted(file.get_tensor(key), wanted[component][runtime], dtype, path, key)
+            for name in layout.keys(key):
+                component = name.partition(".")[0]
+                runtime = _runtime(name, modules.get(component))
+                place = layout.place(name)
+                if place and runtime in wanted.get(component, {}):
+                    like = wanted[component][runtime]
+                    tensor = place.ours(file.get_tensor(key))
+                    states[component][runtime] = _fitted(tensor, like, dtypes[component], path, key)
     for component, module in modules.items():
         _require_all(path, component, wanted[component], states[component])
         module.load_state_dict(states[component], strict=False, assign=True)
@@ -88,10 +117,10 @@ def _runtime(name: str, module: nn.Module | None) -> str:
 def _fitted(tensor: Tensor, wanted: Tensor, dtype: torch.dtype, path: Path, key: str) -> Tensor:
     if tensor.numel() != wanted.numel():
         raise BaseNotFound(
-            f"{path.name}: {key} is {tuple(tensor.shape)}, and Stable Diffusion 1 has {tuple(wanted.shape)} there",
+            f"{path.name}: {key} is {tuple(tensor.shape)}, and this architecture has {tuple(wanted.shape)} there",
             hint="this is another kind of base model, or a smaller one without its configs; use its diffusers folder",
         )
-    tensor = tensor.reshape(wanted.shape)  # attention of the VAE: 1x1 convolutions in the file, Linear in the module
+    tensor = tensor.reshape(wanted.shape)
     return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
@@ -100,7 +129,7 @@ def _require_all(path: Path, component: str, wanted: Mapping[str, Tensor], state
     if missing:
         raise BaseNotFound(
             f"{path.name} lacks {len(missing)} tensors of the {component}, first {missing[0]}",
-            hint="a base model needs denoiser, text encoder and VAE in one file; use a complete checkpoint",
+            hint="a base model needs denoiser, text encoders and VAE in one file; use a complete checkpoint",
         )
 
 
