@@ -16,44 +16,140 @@ WORDS = ("apple", "rocket", "house", "star", "cat", "key", "fish", "drum", "pear
 
 def sd1(folder: Path, *, prediction_type: str = "epsilon", width: int = 32, seed: int = 0) -> Path:
     """Save a Stable Diffusion 1 of 0.3 M parameters for pictures of 64 x 64."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
 
     torch.manual_seed(seed)
-    tokenizer = CLIPTokenizer.from_pretrained(BASE / "tokenizer")
+    tokenizer = _tokenizer()
+    unet = UNet2DConditionModel(**_UNET, cross_attention_dim=width)
+    vae = _vae()
+    text = CLIPTextModel(_text(tokenizer, width))
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=_scheduler(prediction_type),
+        **_NOTHING_ELSE,
+    ).save_pretrained(folder)
+    return folder
+
+
+def sd2(folder: Path, *, prediction_type: str = "v_prediction", width: int = 32, seed: int = 0) -> Path:
+    """Save a Stable Diffusion 2 of 0.3 M parameters: linear projections, padding as OpenCLIP does, gelu."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    torch.manual_seed(seed)
+    tokenizer = _tokenizer(pad_token="!")
+    heads = {"attention_head_dim": (2, 4), "use_linear_projection": True, "upcast_attention": True}
+    unet = UNet2DConditionModel(**{**_UNET, **heads}, cross_attention_dim=width)
+    vae = _vae()
+    text = CLIPTextModel(_text(tokenizer, width, hidden_act="gelu"))
+    StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=_scheduler(prediction_type),
+        **_NOTHING_ELSE,
+    ).save_pretrained(folder)
+    return folder
+
+
+def sdxl(folder: Path, *, prediction_type: str = "epsilon", width: int = 16, seed: int = 0) -> Path:
+    """Save a Stable Diffusion XL of 0.3 M parameters with the real number of blocks and layers of the UNet."""
+    from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+    torch.manual_seed(seed)
+    tokenizer, tokenizer_2 = _tokenizer(), _tokenizer(pad_token="!")
     unet = UNet2DConditionModel(
         sample_size=16,
         in_channels=4,
         out_channels=4,
-        layers_per_block=1,
-        block_out_channels=(32, 64),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        cross_attention_dim=width,
-        attention_head_dim=4,
-        norm_num_groups=8,
+        layers_per_block=2,
+        block_out_channels=(8, 16, 16),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 1, 2),
+        attention_head_dim=(1, 2, 2),
+        cross_attention_dim=3 * width,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 2 * width,
+        norm_num_groups=4,
     )
-    vae = AutoencoderKL(
+    vae = _vae(scaling_factor=0.13025)
+    second = _text(tokenizer, 2 * width, hidden_act="gelu", num_hidden_layers=3, projection_dim=2 * width)
+    StableDiffusionXLPipeline(
+        vae=vae,
+        text_encoder=CLIPTextModel(_text(tokenizer, width, num_hidden_layers=12)),
+        text_encoder_2=CLIPTextModelWithProjection(second),
+        tokenizer=tokenizer,
+        tokenizer_2=tokenizer_2,
+        unet=unet,
+        scheduler=_scheduler(prediction_type),
+        add_watermarker=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+_UNET = {
+    "sample_size": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "layers_per_block": 1,
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "attention_head_dim": 4,
+    "norm_num_groups": 8,
+}
+_NOTHING_ELSE = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+
+
+def _tokenizer(**options):
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(BASE / "tokenizer", **options)
+
+
+def _vae(**options):
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
         block_out_channels=(8, 8, 16),
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         latent_channels=4,
         norm_num_groups=4,
         sample_size=RESOLUTION,
+        **options,
     )
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=width,
-            intermediate_size=2 * width,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            max_position_embeddings=tokenizer.model_max_length,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
-    )
-    scheduler = DDIMScheduler(
+
+
+def _text(tokenizer, width, **options):
+    from transformers import CLIPTextConfig
+
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "max_position_embeddings": tokenizer.model_max_length,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return CLIPTextConfig(**{**shape, **options})
+
+
+def _scheduler(prediction_type):
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
@@ -62,20 +158,9 @@ def sd1(folder: Path, *, prediction_type: str = "epsilon", width: int = 32, seed
         steps_offset=1,
         prediction_type=prediction_type,
     )
-    StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=text,
-        tokenizer=tokenizer,
-        unet=unet,
-        scheduler=scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(folder)
-    return folder
 
 
-FAMILIES = {"sd1": sd1}
+FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
 """Family name -> what saves one at toy size. The contract tests fail for a family that is not here."""
 
 
