@@ -196,10 +196,16 @@ def _read(folder: Path, number: int) -> _Record:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = f"{path} is damaged: {error}"
         raise InvalidManifest(reason, hint="restore it from a backup, or move it away: it cannot be undone") from error
-    outside = next((file for file in files if leaves(file)), None)
+    inside = folder.resolve()
+    outside = next((file for file in files if leaves(file) or not _lies_in(folder / file, inside)), None)
     if outside is not None:
         raise InvalidManifest(f"{path} names {outside!r}, which leads out of the folder", hint="move the record away")
     return record
+
+
+def _lies_in(path: Path, inside: Path) -> bool:
+    """Say whether the file lies inside of a folder, whatever links are on the way."""
+    return path.parent.resolve().is_relative_to(inside)
 
 
 def _kept(row: Mapping[str, Any]) -> _Kept:

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import shutil
@@ -7,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from datasets_tools import storage
 from datasets_tools.caption import find_captions
-from datasets_tools.edit import Append, Prepend, Remove, Replace, Shuffle
+from datasets_tools.edit import Append, Prepend, Remove, Replace, Shuffle, edited
 from datasets_tools.editing import (
     apply_edits,
     edit_history,
@@ -251,28 +254,33 @@ def boundaries(folder, monkeypatch, do):
     return len(passed)
 
 
+def brand(folder):
+    """Edit a sidecar, a row and a caption that is new: one of each kind, because every step is tried."""
+    return apply_edits(folder, BRAND, select="[adf].png")
+
+
 def test_an_interruption_at_any_point_leaves_everything_as_it_was(folder, monkeypatch):
     before = files(folder)
-    total = boundaries(folder, monkeypatch, lambda copy: apply_edits(copy, BRAND))
-    assert total > 20
+    total = boundaries(folder, monkeypatch, lambda copy: brand(copy))
+    assert total > 15
     for number in range(1, total + 1):
         stop_from(monkeypatch, number, once=True)
         with pytest.raises(Stopped):
-            apply_edits(folder, BRAND)
+            brand(folder)
         monkeypatch.undo()
         assert files(folder) == before
-    assert apply_edits(folder, BRAND).entry is not None
+    assert brand(folder).entry is not None
     undo_edits(folder)
     assert files(folder) == before
 
 
 def test_after_a_kill_at_any_point_undoing_restores_every_byte(folder, monkeypatch):
     before = files(folder)
-    total = boundaries(folder, monkeypatch, lambda copy: apply_edits(copy, BRAND))
+    total = boundaries(folder, monkeypatch, lambda copy: brand(copy))
     for number in range(1, total + 1):
         stop_from(monkeypatch, number, once=False)
         with pytest.raises(Stopped):
-            apply_edits(folder, BRAND)
+            brand(folder)
         monkeypatch.undo()
         if edit_history(folder) and not edit_history(folder)[-1].undone:
             undo_edits(folder)
@@ -281,7 +289,7 @@ def test_after_a_kill_at_any_point_undoing_restores_every_byte(folder, monkeypat
 
 def test_undoing_that_was_killed_at_any_point_can_be_done_again(folder, monkeypatch):
     before = files(folder)
-    apply_edits(folder, BRAND)
+    brand(folder)
     total = boundaries(folder, monkeypatch, undo_edits)
     for number in range(1, total):
         stop_from(monkeypatch, number, once=False)
@@ -291,7 +299,7 @@ def test_undoing_that_was_killed_at_any_point_can_be_done_again(folder, monkeypa
         if not edit_history(folder)[-1].undone:
             undo_edits(folder)
         assert files(folder) == before
-        apply_edits(folder, BRAND)
+        brand(folder)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
@@ -341,6 +349,51 @@ def test_a_record_that_is_damaged_or_leads_out_of_the_folder_is_refused(folder):
     record.write_text("{")
     with pytest.raises(InvalidManifest, match=r"000001\.json is damaged"):
         edit_history(folder)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_record_that_leads_out_through_a_link_is_refused(folder):
+    (folder / "sub").rename(folder.parent / "elsewhere")
+    (folder / "sub").mkdir()
+    (folder / "sub" / "h.png").write_bytes(b"x")
+    apply_edits(folder, BRAND, select="h.png")
+    shutil.rmtree(folder / "sub")
+    (folder / "sub").symlink_to(folder.parent / "elsewhere")
+    with pytest.raises(InvalidManifest, match=r"'sub/h\.txt', which leads out"):
+        undo_edits(folder)
+
+
+def test_a_folder_that_cannot_keep_the_undo_data_is_refused_and_stays(folder):
+    (folder / ".captions").write_text("in the way")
+    before = files(folder)
+    with pytest.raises(DatasetError, match="cannot be written") as refused:
+        apply_edits(folder, BRAND)
+    assert refused.value.hint
+    assert files(folder) == before
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+@settings(max_examples=20, deadline=None)
+@given(texts=st.tuples(TEXTS, TEXTS, TEXTS), word=st.sampled_from(["x", 'a; "b", c', "日本 🎨"]), old=st.booleans())
+def test_any_captions_in_any_source_are_edited_and_come_back(tmp_path_factory, texts, word, old):
+    folder = tmp_path_factory.mktemp("set")
+    for name in ("a.png", "b.png", "c.png"):
+        (folder / name).write_bytes(b"x")
+    (folder / "a.txt").write_bytes(texts[0].encode("utf-8-sig" if old else "utf-8"))
+    with (folder / "metadata.csv").open("w", newline="", encoding="utf-16" if old else "utf-8") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("file_name", "text"), ("b.png", texts[1])])
+    (folder / "metadata.jsonl").write_text(
+        json.dumps({"file_name": "c.png", "text": texts[2]}, ensure_ascii=not old), encoding="utf-8"
+    )
+    before, was = files(folder), captions(folder)
+    edits = [Append(text=word)]
+    applied = apply_edits(folder, edits)
+    assert captions(folder) == {image: edited(text, edits, file=image) for image, text in was.items()}
+    assert len(applied.edited) == 3
+    undo_edits(folder)
+    assert files(folder) == before
 
 
 def test_pictures_are_left_out_and_taken_in_again_beside_what_the_rows_say(folder):
