@@ -5,7 +5,7 @@ import torch
 
 from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.adapters.spec import AdapterSpec
-from lora_diffusion.errors import BaseNotFound, WrongFamily
+from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.families import detect, families
 from lora_diffusion.files.adapter import read_adapter, write_adapter
 from lora_diffusion.files.dialects import dialects
@@ -107,7 +107,7 @@ def test_each_dialect_gives_the_same_answer(family, folder, run, tmp_path, diale
 @pytest.mark.parametrize("name", ["merged.safetensors", "merged"])
 def test_merged_and_live_give_the_same_answer(family, folder, run, tmp_path, name, request):
     if family.name in NOT_MERGED:
-        request.node.add_marker(pytest.mark.xfail(strict=True, raises=BaseNotFound, reason="refused by name"))
+        request.node.add_marker(pytest.mark.xfail(strict=True, raises=UsageError, reason="refused by name"))
     parts = [(read_adapter(run.adapter), 0.7)]
     done = merge(folder, parts, tmp_path / name, precision="fp32")
     assert detect(done.path).name == family.name
