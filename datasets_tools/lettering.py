@@ -23,7 +23,7 @@ _HEIGHTS = (5, 60)  # pixels of a letter
 _AROUND = 14  # pixels of surroundings on each side; strokes wider than half of it belong to the coarser scale
 _CONTRAST = (22, 45)  # grey levels between ink and surroundings, least and most; a page of text is texture as well
 _MOST_MARKS = 10_000  # more is grain; a dense page of small print has 7,000
-_AT_ONCE = 500  # marks compared with each other, from the top down: bounds the cost, which grows with the square
+_AT_ONCE = 250  # marks compared with each other, from the top down: bounds the cost, which grows with the square
 _LETTERS = 5  # in a row, below which chance makes too many rows of foliage
 
 
