@@ -1,6 +1,5 @@
 """Publish adapters: convert, hide what is private, write, read back, compare."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_ad
 from lora_diffusion.files.folder import WEIGHTS
 from lora_diffusion.files.metadata import redact
 from lora_diffusion.files.report import Report
-from lora_diffusion.generation.blend import Part, blend, blend_error
+from lora_diffusion.generation.blend import Blended, Part, blend, blend_error
+from lora_diffusion.outputs import require_free
 
 __all__ = ["Exported", "blend_to_file", "export"]
 
@@ -19,13 +19,14 @@ __all__ = ["Exported", "blend_to_file", "export"]
 @dataclass(frozen=True, kw_only=True)
 class Exported:
     """A written adapter; `report` is the error of each delta, `repairs` what reading the source mended, `dropped` the
-    metadata keys that the privacy profile took out."""
+    metadata keys that the privacy profile took out, `blended` how a blend came about."""
 
     path: Path
     sha256: str
     report: Report
     repairs: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    blended: Blended | None = None
 
 
 def export(
@@ -44,8 +45,7 @@ def export(
     UsageError where `path` exists and `overwrite` is not set, and as `read_adapter` and `write_adapter` do.
     """
     path = Path(path)
-    if os.path.lexists(path) and not overwrite:
-        raise UsageError(f"{path} exists already", hint="choose another name, or give --overwrite")
+    require_free(path, overwrite)
     adapter = source if isinstance(source, Adapter) else read_adapter(source)
     shared = redact(adapter.metadata, privacy)
     report = write_adapter(replace(adapter, metadata=shared), path, dialect=dialect, dtype=dtype)
@@ -65,20 +65,35 @@ def blend_to_file(
     method: str | None = None,
     rank: int | None = None,
     keep: float | None = None,
+    density: float | None = None,
+    seed: int | None = None,
+    orthogonal_to: Adapter | None = None,
     dialect: str = "kohya",
     dtype: str | None = "fp32",
+    overwrite: bool = False,
 ) -> Exported:
-    """Write one adapter that equals the weighted sum of several; the report compares what the file holds with that sum.
+    """Write one adapter for the weighted sum of several; the report compares what the file holds with that sum.
 
-    fp32 by default: an exact blend should not lose to rounding what the method did not.
+    The options are those of `blend`. fp32 by default: an exact blend should not lose to rounding what the method did
+    not. Raises UsageError where `path` exists and `overwrite` is not set, and as `blend` and `write_adapter` do.
     """
     path = Path(path)
     if path.suffix != SUFFIX:
         raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
-    result, _ = blend(parts, name=path.stem, method=method or None, rank=rank, keep=keep)
-    write_adapter(result, path, dialect=dialect, dtype=dtype)
+    require_free(path, overwrite)
+    done = blend(
+        parts,
+        name=path.stem,
+        method=method or None,
+        rank=rank,
+        keep=keep,
+        density=density,
+        seed=seed,
+        orthogonal_to=orthogonal_to,
+    )
+    write_adapter(done.adapter, path, dialect=dialect, dtype=dtype)
     report = blend_error(read_adapter(path), parts)
-    return Exported(path=path, sha256=_sha256(path), report=report, repairs=result.repairs)
+    return Exported(path=path, sha256=_sha256(path), report=report, repairs=done.adapter.repairs, blended=done)
 
 
 def _sha256(path: Path) -> str:

@@ -25,6 +25,7 @@ from lora_diffusion.files.precision import cast, precision_of
 from lora_diffusion.files.report import Report, report_of
 from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, open_safe
 from lora_diffusion.files.writing import Planned, write_safe
+from lora_diffusion.outputs import require_free
 
 __all__ = ["Merged", "merge"]
 
@@ -49,11 +50,12 @@ def merge(
     *,
     precision: str | None = None,
     configs: Path | str | None = None,
+    overwrite: bool = False,
 ) -> Merged:
     """Write a checkpoint of `base` with weighted adapters folded in.
 
     `base` is a local diffusers folder or single file. `out` with the suffix .safetensors becomes a single file in the
-    original layout, which an existing file makes way for; anything else a new diffusers folder. `precision` is "fp16",
+    original layout, anything else a new diffusers folder. `precision` is "fp16",
     "bf16", "fp32", or None to keep each tensor's own; then tensors that no adapter touches stay bit-equal. `configs` is
     a diffusers folder that lends configs and tokenizer where a single file without them becomes a folder; keys of such
     a file that belong to no component (an EMA copy) stay behind then.
@@ -63,6 +65,7 @@ def merge(
     """
     out, checkpoint = Path(out), open_checkpoint(Path(base))
     _require_other(checkpoint.path, out)
+    require_free(out, overwrite)
     parts = sorted(adapters, key=lambda part: (part[0].fingerprint, part[1]))
     job = _Job(checkpoint=checkpoint, parts=parts, dtype=None if precision is None else precision_of(precision))
     job.check()

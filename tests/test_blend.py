@@ -1,6 +1,7 @@
 """Blends equal the weighted sum of dense float64 deltas; cutting ranks is the best that a rank allows."""
 
 import itertools
+import json
 import math
 import time
 from dataclasses import replace
@@ -85,7 +86,8 @@ def test_an_adapter_of_weight_0_adds_no_rank():
 @pytest.mark.parametrize("rank", [1, 2, 4, 6])
 def test_svd_at_a_rank_is_the_best_fit_of_the_dense_matrix(rank):
     parts = [(_adapter(0), 0.7), (_adapter(1), -0.4)]
-    result, report = blend(parts, name="cut", method="svd", rank=rank)
+    done = blend(parts, name="cut", method="svd", rank=rank)
+    result, report = done.adapter, done.report
     for name in _SHAPES:
         meant = _sum(parts, name)
         values = torch.linalg.svdvals(meant)
@@ -99,7 +101,8 @@ def test_svd_at_a_rank_is_the_best_fit_of_the_dense_matrix(rank):
 @pytest.mark.parametrize("keep", [0.5, 0.9, 0.99])
 def test_keep_takes_the_smallest_rank_that_keeps_the_share(keep):
     parts = [(_adapter(0, 8), 0.7), (_adapter(1, 8), -0.4)]
-    result, report = blend(parts, name="cut", keep=keep)
+    done = blend(parts, name="cut", keep=keep)
+    result, report = done.adapter, done.report
     for name in _SHAPES:
         energy = torch.linalg.svdvals(_sum(parts, name)) ** 2
         shares = energy.cumsum(0) / energy.sum()
@@ -109,23 +112,23 @@ def test_keep_takes_the_smallest_rank_that_keeps_the_share(keep):
 
 def test_svd_without_a_limit_finds_what_is_there_twice():
     one = _adapter(0)
-    result, report = blend([(one, 0.5), (replace(one, name="twin"), 0.25)], name="same", method="svd")
-    assert result.ranks == (3,)
-    assert report.total <= 1e-6
+    done = blend([(one, 0.5), (replace(one, name="twin"), 0.25)], name="same", method="svd")
+    assert done.adapter.ranks == (3,)
+    assert done.report.total <= 1e-6
 
 
 def test_adapters_that_cancel_leave_no_error_and_no_nan():
-    _, report = blend([(_adapter(0), 1.0), (replace(_adapter(0), name="twin"), -1.0)], name="nothing")
-    assert 0 <= report.total <= 1e-6
+    done = blend([(_adapter(0), 1.0), (replace(_adapter(0), name="twin"), -1.0)], name="nothing")
+    assert 0 <= done.report.total <= 1e-6
 
 
 def test_errors_are_measured_without_the_full_matrix():
     big = {"denoiser.big.to_q": (20_000, 20_000)}  # 3.2 GB in float64
     parts = [(_adapter(0, 4, shapes=big), 1.0), (_adapter(1, 4, shapes=big), 1.0)]
     start = time.perf_counter()
-    _, report = blend(parts, name="cut", rank=4)
+    done = blend(parts, name="cut", rank=4)
     assert time.perf_counter() - start < 5
-    assert 0.5 < report.total < 0.9
+    assert 0.5 < done.report.total < 0.9
 
 
 def test_an_error_per_module_and_in_total_is_the_dense_one():
@@ -160,6 +163,9 @@ def test_families_and_sizes_do_not_mix():
     [
         {"method": "linear"},
         {"method": "concat", "rank": 4},
+        {"method": "svd", "rank": 4, "density": 0.5},
+        {"method": "ties", "seed": 1},
+        {"method": "dare", "density": 0.0},
         {"rank": 4, "keep": 0.9},
         {"rank": 0},
         {"keep": 0.0},
@@ -195,7 +201,9 @@ def test_the_recipe_and_the_triggers_stay_with_the_result():
     assert sorted(result.trigger.split(", ")) == ["ink", "paper"]
     assert result.metadata["x"] == "same"
     assert "y" not in result.metadata
-    assert '"weight": 0.7' in result.metadata["lora_diffusion.blend"]
+    recipe = json.loads(result.metadata["lora_diffusion.blend"])
+    assert recipe["method"] == "concat"
+    assert {each["name"]: each["weight"] for each in recipe["parts"]} == {"adapter0": 0.7, "adapter1": 0.2}
 
 
 def test_truncation_needs_one_limit():

@@ -86,6 +86,8 @@ def test_a_blend_in_a_file_is_compared_with_the_sum_it_was_meant_to_be(tmp_path)
     done = blend_to_file(parts, tmp_path / "both.safetensors")
     assert done.report.total <= 1e-6
     assert read_adapter(done.path).name == "both"
+    with pytest.raises(UsageError, match="exists already"):
+        blend_to_file(parts, done.path)
     cut = blend_to_file(parts, tmp_path / "cut.safetensors", method="", rank=2)
     assert 0.05 < cut.report.total < 1
     assert max(read_adapter(cut.path).ranks) == 2

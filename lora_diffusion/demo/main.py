@@ -84,8 +84,10 @@ def run_demo(out: Path, *, say: Say) -> Demo:
         for style, adapter in adapters.items()
         for dialect in ("kohya", "diffusers")
     )
-    blended = blend_to_file([(adapters[style], BLEND[style]) for style in BLEND], out / "blend.safetensors")
-    merged = merge(locate("demo"), [(adapters[FIRST], 1.0)], out / f"demo-{FIRST}.safetensors")
+    blended = blend_to_file(
+        [(adapters[style], BLEND[style]) for style in BLEND], out / "blend.safetensors", overwrite=True
+    )
+    merged = merge(locate("demo"), [(adapters[FIRST], 1.0)], out / f"demo-{FIRST}.safetensors", overwrite=True)
     say(f"every file was read back: blend off by {blended.report.total:.1e}, merge by {merged.report.total:.1e}")
     return Demo(
         sheet=sheet, adapters=written, blend=blended.path, merged=merged.path, seconds=time.perf_counter() - began
@@ -97,7 +99,7 @@ def _plan(style: str, out: Path) -> TrainPlan:
 
 
 def _check(style: str, plan: TrainPlan, say: Say) -> None:
-    report = check_plan(plan)
+    report = check_plan(plan, probe=False)
     for finding in report.findings:
         if finding.severity == "blocks":
             raise UsageError(f"{style}: {finding.reason}", hint=finding.remedy)

@@ -1,41 +1,59 @@
-"""Weighted sums of adapters: as weights of live adapters, and as one adapter that equals the sum.
+"""Weighted sums of adapters: as weights of live adapters, and as one adapter that equals or approaches the sum.
 
 delta* = sum of w_i * alpha_i / r_i * up_i @ down_i. Adding factors (up_1 + up_2) @ (down_1 + down_2) is another thing:
-cross terms make its error as large as the blend itself. Columns of `up` and rows of `down` side by side are exact.
+cross terms make its error as large as the blend itself. Every method of `generation.blending` works on true deltas, and
+says how far its result is from the weighted sum.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 
-import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
-from lora_diffusion.files.factors import Factors, core, factors, norm, stack
+from lora_diffusion.files.dense import delta
+from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.files.metadata import TRIGGER
 from lora_diffusion.files.report import Report, report_of
+from lora_diffusion.generation.blending import (
+    DENSITY,
+    Fitted,
+    How,
+    Method,
+    Term,
+    concat,
+    method_named,
+    methods,
+    require_one_shape,
+)
+from lora_diffusion.generation.distance import distance
+from lora_diffusion.generation.orthogonal import project
+from lora_diffusion.lowrank import cut, low_rank, require_limit
+from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 
-__all__ = ["METHODS", "Blend", "Part", "blend", "blend_error", "collapse", "require_one_family", "truncate"]
+__all__ = ["Blend", "Blended", "Part", "blend", "blend_error", "collapse", "require_one_family", "truncate"]
 
-Part = tuple[Adapter, float]
-"""An adapter and its weight; negative weights remove a look."""
+Part = tuple[Adapter, Weight]
+"""An adapter and its weight: a number, or a PartSpec with weights per block. Negative weights remove a look."""
 
 
 @dataclass(frozen=True, eq=False)  # equal as the mapping that it is
-class Blend(Mapping[str, float]):
+class Blend(Mapping[str, Weight]):
     """The weight of each adapter by name; 0 switches one off. Raises UsageError for a weight that is not finite."""
 
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, Weight] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
-            _require_finite(name, weight)
+            if not isinstance(weight, PartSpec):
+                require_finite(name, weight)
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, name: str) -> Weight:
         return self.weights[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -43,6 +61,23 @@ class Blend(Mapping[str, float]):
 
     def __len__(self) -> int:
         return len(self.weights)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blended:
+    """One adapter made of several.
+
+    `report` compares it with the weighted sum, per module and in total. `fit` is what its factors leave out of the
+    matrices that the method arrived at; `conversion` what turning deltas of other methods than LoRA into factors lost;
+    `given_up` what projecting off the protected adapter took from the others, as a share of their norm.
+    """
+
+    adapter: Adapter
+    method: str
+    report: Report
+    fit: Report
+    conversion: Report
+    given_up: Report
 
 
 def require_one_family(adapters: Sequence[Adapter], family: str | None = None) -> str:
@@ -59,74 +94,37 @@ def require_one_family(adapters: Sequence[Adapter], family: str | None = None) -
     return family
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Taken:
+    """An adapter with the weight of each of its modules."""
+
+    adapter: Adapter
+    weight: Weight
+    at: Mapping[str, float]
+
+
+def _checked(parts: Sequence[Part]) -> list[_Taken]:
+    """Sum in an order of the content, so that the order of the arguments leaves no trace, not even in the last bit."""
+    require_one_family([adapter for adapter, _ in parts])
+    taken = []
+    for adapter, weight in parts:
+        if not isinstance(weight, PartSpec):
+            require_finite(adapter.name, weight)
+        at = module_weights(weight, adapter.modules, family=adapter.family)
+        taken.append(_Taken(adapter=adapter, weight=weight, at=at))
+    taken = [each for each in taken if any(each.at.values())]
+    if not taken:
+        raise UsageError("all weights are 0, so the blend is nothing", hint="give at least one adapter another weight")
+    return sorted(taken, key=lambda each: (each.adapter.fingerprint, sorted(each.at.items()), each.adapter.name))
+
+
 def collapse(adapters: Sequence[Part], *, name: str) -> Adapter:
     """Return one adapter whose deltas are the weighted sums, exactly: ranks add up, alpha = rank, so the scale is 1.
 
     Works for any ranks, alphas and signs, and does not depend on the order. Tensors are fp32. Raises WrongFamily for
     adapters of different families or sizes, UsageError for weights that are not finite or all 0.
     """
-    parts = _checked(adapters)
-    names = sorted({module for adapter, _ in parts for module in adapter.modules})
-    modules = {module: _side_by_side(_at(parts, module), module) for module in names}
-    return Adapter(
-        name=name,
-        family=parts[0][0].family,
-        modules=modules,
-        metadata=_metadata(parts),
-        embeddings=_embeddings(parts),
-        repairs=tuple(dict.fromkeys(line for adapter, _ in parts for line in adapter.repairs)),
-    )
-
-
-def _checked(adapters: Sequence[Part]) -> list[Part]:
-    """Sum in an order of the content, so that the order of the arguments leaves no trace, not even in the last bit."""
-    require_one_family([adapter for adapter, _ in adapters])
-    for adapter, weight in adapters:
-        _require_finite(adapter.name, weight)
-    parts = sorted((part for part in adapters if part[1]), key=lambda part: (part[0].fingerprint, part[1]))
-    if not parts:
-        raise UsageError("all weights are 0, so the blend is nothing", hint="give at least one adapter another weight")
-    return parts
-
-
-def _require_finite(name: str, weight: float) -> None:
-    if not isinstance(weight, int | float) or not math.isfinite(weight):
-        raise UsageError(f"the weight of {name} is {weight!r}", hint="use a number, for example 0.8 or -0.3")
-
-
-def _at(parts: Sequence[Part], module: str) -> list[tuple[Weights, float]]:
-    return [(adapter.modules[module], weight) for adapter, weight in parts if module in adapter.modules]
-
-
-def _side_by_side(parts: Sequence[tuple[Weights, float]], module: str) -> Weights:
-    shapes = {(each.up.shape[0], tuple(each.down.shape[1:])) for each, _ in parts}
-    if len(shapes) > 1:
-        raise WrongFamily(
-            f"{module} has different sizes in these adapters (out, in): {sorted(shapes)}",
-            hint="they were trained on different base models and cannot be blended",
-        )
-    down = torch.cat([each.down.float() for each, _ in parts])
-    up = torch.cat([each.up.float() * (weight * each.scale) for each, weight in parts], dim=1)
-    return Weights(down=down, up=up, alpha=float(down.shape[0]))
-
-
-def _metadata(parts: Sequence[Part]) -> dict[str, str]:
-    first, *others = (adapter.metadata for adapter, _ in parts)
-    shared = {key: value for key, value in first.items() if all(each.get(key) == value for each in others)}
-    triggers = list(dict.fromkeys(adapter.trigger for adapter, _ in parts if adapter.trigger))
-    recipe = [{"name": each.name, "weight": weight, "fingerprint": each.fingerprint} for each, weight in parts]
-    own = {"lora_diffusion.blend": json.dumps(recipe)} | ({TRIGGER: ", ".join(triggers)} if triggers else {})
-    return {key: value for key, value in shared.items() if key not in ("modelspec.title", "ss_output_name")} | own
-
-
-def _embeddings(parts: Sequence[Part]) -> dict[str, Tensor]:
-    result: dict[str, Tensor] = {}
-    for adapter, _ in parts:
-        for token, vector in adapter.embeddings.items():
-            if token in result and not torch.equal(result[token], vector):
-                raise UsageError(f"two adapters bring different embeddings for the token {token}")
-            result[token] = vector
-    return result
+    return blend(adapters, name=name, method=concat.name).adapter
 
 
 def truncate(adapter: Adapter, *, rank: int | None = None, keep: float | None = None) -> Adapter:
@@ -136,78 +134,160 @@ def truncate(adapter: Adapter, *, rank: int | None = None, keep: float | None = 
     the small core between two QR decompositions (Eckart and Young 1936); the full matrix is never formed. Convolutions
     are factored as [out, in * kh * kw]. A module whose rank is already as low stays as it is.
     """
-    if (rank is None) == (keep is None):
-        raise UsageError("truncation needs either a rank or a share to keep", hint="give --rank 16 or --keep 0.99")
-    if rank is not None and rank < 1:
-        raise UsageError(f"rank {rank} is not possible", hint="use 1 or more")
-    if keep is not None and not 0 < keep <= 1:
-        raise UsageError(f"a share of {keep} cannot be kept", hint="use a number above 0 and up to 1, such as 0.99")
-    return replace(adapter, modules={name: _cut(each, rank, keep) for name, each in adapter.modules.items()})
-
-
-def _cut(weights: Weights, rank: int | None, keep: float | None) -> Weights:
-    q_up, q_down, middle = core(factors(weights))
-    left, values, right = torch.linalg.svd(middle)
-    count = _count(values, keep) if rank is None else rank
-    if count >= weights.rank:
-        return weights
-    root = values[:count].sqrt()
-    up = q_up @ left[:, :count] * root
-    down = root[:, None] * right[:count] @ q_down.T
-    return Weights(
-        up=up.float().reshape(weights.up.shape[0], -1, *weights.up.shape[2:]),
-        down=down.float().reshape(-1, *weights.down.shape[1:]),
-        alpha=float(up.shape[1]),
-    )
-
-
-def _count(values: Tensor, keep: float | None) -> int:
-    energy = (values**2).cumsum(0)
-    # All of the energy means all that rounding leaves of it: the rest is noise of fp32 factors, 1e-7 of the norm.
-    wanted = float(energy[-1]) * (min(keep, 1 - 1e-13) if keep is not None else 1)
-    return min(int((energy < wanted).sum()) + 1, len(values))
+    require_limit(rank, keep)
+    plain = {name: low_rank(each, name=f"{adapter.name} at {name}")[0] for name, each in adapter.modules.items()}
+    return replace(adapter, modules={name: cut(each, rank=rank, keep=keep) for name, each in plain.items()})
 
 
 def blend_error(result: Adapter, parts: Sequence[Part]) -> Report:
     """Return the relative Frobenius error of `result` against the weighted sum, per module and in total, in float64."""
-    names = sorted({module for adapter, _ in parts for module in adapter.modules} | set(result.modules))
-    return report_of({module: _distance(result.modules.get(module), _at(parts, module)) for module in names})
-
-
-def _distance(result: Weights | None, parts: Sequence[tuple[Weights, float]]) -> tuple[float, float]:
-    meant: list[Factors] = [factors(each, weight) for each, weight in parts]
-    got = [] if result is None else [factors(result, -1.0)]
-    size = norm(stack(meant)) if meant else 0.0
-    # A sum that cancels (A:1 A:-1) is compared with its terms: rounding against nothing would be infinitely wrong.
-    terms = math.sqrt(math.fsum(norm(each) ** 2 for each in meant))
-    return norm(stack(meant + got)), size if size > 1e-12 * terms else terms
-
-
-def _concat(parts: Sequence[Part], *, name: str, rank: int | None, keep: float | None) -> Adapter:
-    if rank is not None or keep is not None:
-        raise UsageError("the method concat is exact and takes no rank or share", hint="use --method svd to cut")
-    return collapse(parts, name=name)
-
-
-def _svd(parts: Sequence[Part], *, name: str, rank: int | None, keep: float | None) -> Adapter:
-    if rank is None and keep is None:
-        keep = 1.0  # as small as it gets without a loss
-    return truncate(collapse(parts, name=name), rank=rank, keep=keep)
-
-
-METHODS: Mapping[str, Callable[..., Adapter]] = {"concat": _concat, "svd": _svd}
-"""What `blend --method` offers."""
+    tables = [(adapter, module_weights(weight, adapter.modules, family=adapter.family)) for adapter, weight in parts]
+    names = sorted({module for adapter, _ in tables for module in adapter.modules} | set(result.modules))
+    sizes = {}
+    for module in names:
+        meant = [(adapter.modules[module], table[module]) for adapter, table in tables if module in adapter.modules]
+        sizes[module] = distance(result.modules.get(module), meant)
+    return report_of(sizes)
 
 
 def blend(
-    parts: Sequence[Part], *, name: str, method: str | None = None, rank: int | None = None, keep: float | None = None
-) -> tuple[Adapter, Report]:
+    parts: Sequence[Part],
+    *,
+    name: str,
+    method: str | None = None,
+    rank: int | None = None,
+    keep: float | None = None,
+    density: float | None = None,
+    seed: int | None = None,
+    orthogonal_to: Adapter | None = None,
+) -> Blended:
     """Return one adapter for a weighted sum, and how far it is from the exact one.
 
-    Without a method: "svd" where a rank or share is asked for, else "concat". Raises UsageError for another method.
+    Without a method: "svd" where a rank or share is asked for, else "concat". `rank` or `keep` limits each module,
+    `density` is the share of entries that ties, dare and magnitude keep, `seed` decides what dare drops.
+    `orthogonal_to`, one of the adapters, keeps its effect: the others are projected off its column and row spaces.
+    The result does not depend on the order of the parts. Raises UsageError for another method, an option that the
+    method does not take or a weight that is no number, WrongFamily for adapters that do not belong together.
     """
-    method = method or ("concat" if rank is None and keep is None else "svd")
-    if method not in METHODS:
-        raise UsageError(f"unknown method {method!r}", hint=f"use one of {', '.join(METHODS)}")
-    result = METHODS[method](parts, name=name, rank=rank, keep=keep)
-    return result, blend_error(result, parts)
+    chosen = method_named(method or (concat.name if rank is None and keep is None else "svd"))
+    how = _how(chosen, rank=rank, keep=keep, density=density, seed=seed)
+    taken = _checked(parts)
+    kept = _protected(taken, orthogonal_to)
+    done = _Done()
+    for module in sorted({module for each in taken for module in each.at}):
+        done.add(module, chosen, replace(how, module=module), _terms(taken, module, done), kept)
+    adapter = Adapter(
+        name=name,
+        family=taken[0].adapter.family,
+        modules=done.modules,
+        metadata=_metadata(taken, chosen, how, orthogonal_to),
+        embeddings=_embeddings(taken),
+        repairs=tuple(dict.fromkeys(line for each in taken for line in each.adapter.repairs)),
+    )
+    return Blended(
+        adapter=adapter,
+        method=chosen.name,
+        report=blend_error(adapter, parts),
+        fit=report_of(done.fit),
+        conversion=report_of(done.conversion),
+        given_up=report_of(done.given_up),
+    )
+
+
+def _how(chosen: Method, *, rank: int | None, keep: float | None, density: float | None, seed: int | None) -> How:
+    asked = {"rank": rank, "keep": keep, "density": density, "seed": seed}
+    for option, value in asked.items():
+        if value is not None and option not in chosen.takes:
+            takers = ", ".join(each.name for each in methods().values() if option in each.takes)
+            raise UsageError(f"the method {chosen.name} takes no {option}", hint=f"these take one: {takers}")
+    if rank is not None or keep is not None:
+        require_limit(rank, keep)
+    if density is not None and not 0 < density <= 1:
+        raise UsageError(f"a density of {density} is not possible", hint="use a number above 0 and up to 1")
+    return How(rank=rank, keep=keep, density=DENSITY if density is None else density, seed=seed or 0)
+
+
+def _protected(taken: Sequence[_Taken], adapter: Adapter | None) -> str | None:
+    if adapter is None:
+        return None
+    if all(each.adapter.fingerprint != adapter.fingerprint for each in taken):
+        raise UsageError(
+            f"{adapter.name} is to be kept untouched, but is none of the adapters with a weight",
+            hint="name it among the adapters too",
+        )
+    return adapter.fingerprint
+
+
+@dataclass(kw_only=True)
+class _Done:
+    """What fills up while modules pass by: the weights, and (norm of the error, norm of what was meant) of each."""
+
+    modules: dict[str, Weights] = field(default_factory=dict)
+    fit: dict[str, tuple[float, float]] = field(default_factory=dict)
+    conversion: dict[str, tuple[float, float]] = field(default_factory=dict)
+    given_up: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def add(self, module: str, method: Method, how: How, terms: list[Term], kept: str | None) -> None:
+        if not terms:
+            return
+        require_one_shape(terms, module)
+        if kept is not None:
+            terms, lost, before = project(terms, kept)
+            self.given_up[module] = lost, before
+        fitted: Fitted = method.combine(terms, how)
+        self.modules[module] = fitted.weights
+        self.fit[module] = fitted.lost, fitted.size
+
+
+def _terms(taken: Sequence[_Taken], module: str, done: _Done) -> list[Term]:
+    """Return what the adapters add to one module; deltas of other methods become factors, with a note of the loss."""
+    result = []
+    for each in taken:
+        if not each.at.get(module):
+            continue
+        found = each.adapter.modules[module]
+        weights, lost = low_rank(found, name=f"{each.adapter.name} at {module}")
+        if weights is not found:
+            before = done.conversion.get(module, (0.0, 0.0))
+            size = norm(factors(weights))
+            done.conversion[module] = math.hypot(before[0], lost), math.hypot(before[1], size)
+        full = None if weights is found else partial(delta, found)
+        result.append(Term(weights=weights, weight=each.at[module], key=each.adapter.fingerprint, full=full))
+    return result
+
+
+def _metadata(taken: Sequence[_Taken], chosen: Method, how: How, kept: Adapter | None) -> dict[str, str]:
+    first, *others = (each.adapter.metadata for each in taken)
+    shared = {key: value for key, value in first.items() if all(each.get(key) == value for each in others)}
+    triggers = list(dict.fromkeys(each.adapter.trigger for each in taken if each.adapter.trigger))
+    asked = {key: value for key, value in asdict(how).items() if key in chosen.takes and value is not None}
+    recipe = {"method": chosen.name, **asked, "parts": [_recipe(each) for each in taken]}
+    if kept is not None:
+        recipe["orthogonal_to"] = kept.fingerprint
+    own = {"lora_diffusion.blend": json.dumps(recipe)} | ({TRIGGER: ", ".join(triggers)} if triggers else {})
+    return {key: value for key, value in shared.items() if key not in ("modelspec.title", "ss_output_name")} | own
+
+
+def _recipe(each: _Taken) -> dict[str, object]:
+    """Name an adapter by what it is, never by where it lies."""
+    result: dict[str, object] = {"name": each.adapter.name, "fingerprint": each.adapter.fingerprint}
+    if not isinstance(each.weight, PartSpec):
+        return {**result, "weight": each.weight}
+    result["weight"] = each.weight.weight
+    if each.weight.overrides:
+        result["overrides"] = dict(each.weight.overrides)
+    if each.weight.presets:
+        result["presets"] = list(each.weight.presets)
+    return result
+
+
+def _embeddings(taken: Sequence[_Taken]) -> dict[str, Tensor]:
+    result: dict[str, Tensor] = {}
+    for each in taken:
+        for token, vector in each.adapter.embeddings.items():
+            if token in result and not result[token].equal(vector):
+                raise UsageError(
+                    f"two adapters bring different embeddings for the token {token}", hint="blend one of them alone"
+                )
+            result[token] = vector
+    return result

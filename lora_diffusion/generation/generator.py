@@ -9,7 +9,8 @@ from typing import Self
 
 import torch
 
-from lora_diffusion.adapters.inject import eject, load, set_weights
+from lora_diffusion.adapters.inject import eject, load
+from lora_diffusion.adapters.layer import Adapted
 from lora_diffusion.devices import DTYPES, choose_device, choose_precision
 from lora_diffusion.errors import TargetError, UsageError
 from lora_diffusion.families import detect, locate
@@ -18,6 +19,7 @@ from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, read_adapter
 from lora_diffusion.generation.blend import Blend, require_one_family
 from lora_diffusion.generation.picture import Picture, Settings
+from lora_diffusion.parts import PartSpec, Weight, module_weights
 
 __all__ = ["Generator"]
 
@@ -62,10 +64,11 @@ class Generator:
     ) -> None:
         eject(self._slots)
 
-    def add(self, adapter: Adapter | Path | str, weight: float = 1.0, *, name: str = "") -> str:
+    def add(self, adapter: Adapter | Path | str, weight: Weight = 1.0, *, name: str = "") -> str:
         """Put an adapter in and return its name here. Raises WrongFamily, and the base stays as it was.
 
-        `name` defaults to the adapter's, with a number behind it where that is taken.
+        `weight` is a number, or a PartSpec with weights per block. `name` defaults to the adapter's, with a number
+        behind it where that is taken.
         """
         found = adapter if isinstance(adapter, Adapter) else read_adapter(Path(adapter))
         require_one_family([found], self._family.name)
@@ -75,8 +78,10 @@ class Generator:
             _log.warning("%s: its tokens %s are not used here", found.name, ", ".join(found.embeddings))
         name = self._free_name(name or found.name)
         blend = Blend({**self._blend, name: weight})
-        load(self._slots, found.modules, name=name, weight=weight)
+        weights = module_weights(weight, found.modules, family=found.family)
+        load(self._slots, found.modules, name=name)
         self._adapters[name], self._blend = found, blend
+        self._set({name: weights})
         return name
 
     def remove(self, name: str) -> None:
@@ -96,12 +101,27 @@ class Generator:
         return self._blend
 
     @blend.setter
-    def blend(self, weights: Mapping[str, float]) -> None:
-        """Set the weights of the next picture; an adapter that is not named gets 0."""
+    def blend(self, weights: Mapping[str, Weight]) -> None:
+        """Set the weights of the next picture; an adapter that is not named gets 0.
+
+        Raises TargetError for a name that is not loaded or a block that its adapter does not reach; nothing has changed
+        then.
+        """
         for name in weights:
             self._known(name)
-        self._blend = Blend({name: float(weights.get(name, 0.0)) for name in self._adapters})
-        set_weights(self._slots, self._blend)
+        blend = Blend({name: weights.get(name, 0.0) for name in self._adapters})
+        tables = {
+            name: module_weights(blend[name], adapter.modules, family=adapter.family)
+            for name, adapter in self._adapters.items()
+        }
+        self._blend = blend
+        self._set(tables)
+
+    def _set(self, tables: Mapping[str, Mapping[str, float]]) -> None:
+        """Set weights by adapter and module, in one copy per module."""
+        for module, slot in self._slots.items():
+            if isinstance(slot.module, Adapted):
+                slot.module.set_weights({name: table[module] for name, table in tables.items() if module in table})
 
     def generate(
         self,
@@ -161,7 +181,12 @@ class Generator:
             guidance=guidance,
             sampler=type(components.scheduler).__name__.removesuffix("Scheduler"),
             base=Path(self._base).stem,
-            adapters=dict(self._blend),
+            adapters={name: _overall(weight) for name, weight in self._blend.items()},
+            parts={
+                name: str(replace(weight, source=name))
+                for name, weight in self._blend.items()
+                if isinstance(weight, PartSpec)
+            },
             fingerprints={name: adapter.fingerprint for name, adapter in self._adapters.items()},
         )
         return [
@@ -198,6 +223,10 @@ class Generator:
             raise TargetError(
                 f"no adapter is called {name!r}", hint=f"loaded are: {', '.join(self._adapters) or 'none'}"
             )
+
+
+def _overall(weight: Weight) -> float:
+    return float(weight.weight if isinstance(weight, PartSpec) else weight)
 
 
 def _reporting(on_step: OnStep | None, steps: int) -> Callable[..., dict[str, object]] | None:

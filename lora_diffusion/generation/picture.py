@@ -18,7 +18,11 @@ _KEY = "lora_diffusion"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that decides a picture. `adapters` maps name to weight, `fingerprints` name to content hash."""
+    """Everything that decides a picture.
+
+    `adapters` maps name to weight, `parts` name to what `parse_part` reads where blocks have weights of their own,
+    `fingerprints` name to content hash.
+    """
 
     prompt: str
     negative: str = ""
@@ -30,6 +34,7 @@ class Settings:
     sampler: str
     base: str
     adapters: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
 
     def as_text(self) -> str:
