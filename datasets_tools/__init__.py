@@ -1,91 +1,130 @@
 """Images and text for training: load, check, caption, bucket, batch and cache. Needs neither torch nor a GPU to answer.
 
-    check_folder(folder, rule=BucketRule())    a Report: everything that would go wrong, before it does
-    prepare(folder, rule=BucketRule())         the same data as a manifest.jsonl
-    scan(folder)                               the manifest and findings in memory
+    check_folder(folder, DataSettings())    a Report: everything that would go wrong, before it does
+    prepare_folder(folder, DataSettings())  the same data as a manifest.jsonl
+    scan_folder(folder)                     the manifest and findings in memory
 
-What needs Pillow is loaded on first use, so that importing the package costs next to nothing.
+A name is loaded on first use, so that importing the package costs next to nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from datasets_tools.batches import Batch, Batches, plan_epoch, share
-from datasets_tools.bucket import Bucket, BucketRule, Crop, bucket_for, crop_for
-from datasets_tools.cache import TensorCache, cache_key
-from datasets_tools.caption import Captioner, with_trigger
-from datasets_tools.captioners import captioner, captioner_names
-from datasets_tools.check import check_folder
-from datasets_tools.errors import (
-    DatasetError,
-    InvalidManifest,
-    InvalidSetting,
-    NoImages,
-    OutOfSpace,
-    UnreadableCaption,
-    UnreadableImage,
-)
-from datasets_tools.finding import Finding
-from datasets_tools.health import Report
-from datasets_tools.manifest import Manifest, Record, Rights, read_manifest
-from datasets_tools.prepare import Prepared, Quarantined, prepare
-from datasets_tools.report import write_report
-from datasets_tools.scan import Scan, scan
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from datasets_tools.image import Limits, load_image, read_size, render, to_pixels
+    from datasets_tools.batches import Batch as Batch
+    from datasets_tools.batches import Batches as Batches
+    from datasets_tools.batches import plan_epoch as plan_epoch
+    from datasets_tools.batches import share as share
+    from datasets_tools.bucket import Bucket as Bucket
+    from datasets_tools.bucket import BucketRule as BucketRule
+    from datasets_tools.bucket import Crop as Crop
+    from datasets_tools.bucket import bucket_for as bucket_for
+    from datasets_tools.bucket import buckets_for as buckets_for
+    from datasets_tools.bucket import crop_for as crop_for
+    from datasets_tools.cache import TensorCache as TensorCache
+    from datasets_tools.cache import cache_key as cache_key
+    from datasets_tools.caption import Captioner as Captioner
+    from datasets_tools.caption import with_trigger as with_trigger
+    from datasets_tools.captioners import captioner as captioner
+    from datasets_tools.captioners import captioner_names as captioner_names
+    from datasets_tools.check import DataSettings as DataSettings
+    from datasets_tools.check import check_folder as check_folder
+    from datasets_tools.editing import apply_edits as apply_edits
+    from datasets_tools.editing import edit_history as edit_history
+    from datasets_tools.editing import exclude_pictures as exclude_pictures
+    from datasets_tools.editing import include_pictures as include_pictures
+    from datasets_tools.editing import preview_edits as preview_edits
+    from datasets_tools.editing import undo_edits as undo_edits
+    from datasets_tools.editing import write_captions as write_captions
+    from datasets_tools.errors import DatasetError as DatasetError
+    from datasets_tools.errors import InvalidManifest as InvalidManifest
+    from datasets_tools.errors import InvalidSetting as InvalidSetting
+    from datasets_tools.errors import NoImages as NoImages
+    from datasets_tools.errors import OutOfSpace as OutOfSpace
+    from datasets_tools.errors import UnreadableCaption as UnreadableCaption
+    from datasets_tools.errors import UnreadableImage as UnreadableImage
+    from datasets_tools.finding import Finding as Finding
+    from datasets_tools.health import Report as Report
+    from datasets_tools.image import Limits as Limits
+    from datasets_tools.image import load_image as load_image
+    from datasets_tools.image import read_size as read_size
+    from datasets_tools.image import render as render
+    from datasets_tools.image import to_pixels as to_pixels
+    from datasets_tools.journal import Journal as Journal
+    from datasets_tools.manifest import Manifest as Manifest
+    from datasets_tools.manifest import Record as Record
+    from datasets_tools.manifest import Rights as Rights
+    from datasets_tools.manifest import read_manifest as read_manifest
+    from datasets_tools.prepare import Prepared as Prepared
+    from datasets_tools.prepare import Quarantined as Quarantined
+    from datasets_tools.prepare import prepare_folder as prepare_folder
+    from datasets_tools.report import write_report as write_report
+    from datasets_tools.scan import Scan as Scan
+    from datasets_tools.scan import scan_folder as scan_folder
+    from datasets_tools.summary import summarise as summarise
 
-__all__ = [
-    "Batch",
-    "Batches",
-    "Bucket",
-    "BucketRule",
-    "Captioner",
-    "Crop",
-    "DatasetError",
-    "Finding",
-    "InvalidManifest",
-    "InvalidSetting",
-    "Limits",
-    "Manifest",
-    "NoImages",
-    "OutOfSpace",
-    "Prepared",
-    "Quarantined",
-    "Record",
-    "Report",
-    "Rights",
-    "Scan",
-    "TensorCache",
-    "UnreadableCaption",
-    "UnreadableImage",
-    "bucket_for",
-    "cache_key",
-    "captioner",
-    "captioner_names",
-    "check_folder",
-    "crop_for",
-    "load_image",
-    "plan_epoch",
-    "prepare",
-    "read_manifest",
-    "read_size",
-    "render",
-    "scan",
-    "share",
-    "to_pixels",
-    "with_trigger",
-    "write_report",
-]
+_HOMES = {
+    "Batch": "batches",
+    "Batches": "batches",
+    "Bucket": "bucket",
+    "BucketRule": "bucket",
+    "Captioner": "caption",
+    "Crop": "bucket",
+    "DataSettings": "check",
+    "DatasetError": "errors",
+    "Finding": "finding",
+    "InvalidManifest": "errors",
+    "InvalidSetting": "errors",
+    "Journal": "journal",
+    "Limits": "image",
+    "Manifest": "manifest",
+    "NoImages": "errors",
+    "OutOfSpace": "errors",
+    "Prepared": "prepare",
+    "Quarantined": "prepare",
+    "Record": "manifest",
+    "Report": "health",
+    "Rights": "manifest",
+    "Scan": "scan",
+    "TensorCache": "cache",
+    "UnreadableCaption": "errors",
+    "UnreadableImage": "errors",
+    "apply_edits": "editing",
+    "bucket_for": "bucket",
+    "buckets_for": "bucket",
+    "cache_key": "cache",
+    "captioner": "captioners",
+    "captioner_names": "captioners",
+    "check_folder": "check",
+    "crop_for": "bucket",
+    "edit_history": "editing",
+    "exclude_pictures": "editing",
+    "include_pictures": "editing",
+    "load_image": "image",
+    "plan_epoch": "batches",
+    "prepare_folder": "prepare",
+    "preview_edits": "editing",
+    "read_manifest": "manifest",
+    "read_size": "image",
+    "render": "image",
+    "scan_folder": "scan",
+    "share": "batches",
+    "summarise": "summary",
+    "to_pixels": "image",
+    "undo_edits": "editing",
+    "with_trigger": "caption",
+    "write_captions": "editing",
+    "write_report": "report",
+}
 
-_LATER = dict.fromkeys(("Limits", "load_image", "read_size", "render", "to_pixels"), "image")
+__all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return list(__all__)

@@ -1,67 +1,149 @@
 """Find everything in a folder that would make a training fail or suffer, before the first step."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from datasets_tools.alike import leaks
 from datasets_tools.bucket import BucketRule, bucket_for, crop_for
-from datasets_tools.common_words import is_common
+from datasets_tools.caption import Caption
+from datasets_tools.caption_lint import Tokens, lint_captions, lint_trigger
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding, blocks, notes, warns
-from datasets_tools.health import Report, Sight
+from datasets_tools.health import Counts, Report, Sight
+from datasets_tools.judge import judge_pixels
 from datasets_tools.manifest import Record, Rights
-from datasets_tools.scan import Progress, Scan, scan
+from datasets_tools.palette import merged
+from datasets_tools.scan import Progress, Scan, scan_folder
 
-__all__ = ["RightsPolicy", "check_folder"]
+if TYPE_CHECKING:
+    from datasets_tools.journal import Journal
+
+__all__ = ["DataSettings", "RightsPolicy", "check_folder", "report_on", "rights_problem"]
 
 RightsPolicy = Literal["optional", "require"]
 
 _FEW = 8  # below it a style adapter copies its pictures instead of learning the look
 _MOST_UPSCALE = 1.5  # beyond it Lanczos leaves a visible blur, which the adapter learns as part of the look
 _LEAST_KEPT = 0.8  # a fifth of the picture gone is a subject cut off
+_RIGHTS_REMEDY = 'state "owner", "licence" or "consent" in rights.csv; a row with file_name * speaks for all pictures'
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """How pictures are going to be trained: what a check and a preparation of them depend on.
+
+    Args:
+        rule, batch_size, trigger, background, flip: as in a plan.
+        rights: "require" makes missing or expired rights block.
+        validation: folder of pictures that are held out, to find those that training sees too.
+        skip: folders inside the pictures' folder that hold something else (masks, regularisation).
+    """
+
+    rule: BucketRule = field(default_factory=BucketRule)
+    batch_size: int = 1
+    trigger: str = ""
+    rights: RightsPolicy = "optional"
+    background: tuple[int, int, int] = (255, 255, 255)
+    flip: bool = False
+    validation: Path | None = None
+    skip: tuple[Path, ...] = ()
+
+    def scan(self, folder: Path, *, journal: "Journal | None" = None, on_progress: Progress | None = None) -> Scan:
+        """Scan the pictures' folder as these settings say. Raises NoImages."""
+        skip = [*self.skip, *([self.validation] if self.validation else [])]
+        return scan_folder(
+            folder,
+            trigger=self.trigger,
+            background=self.background,
+            skip=skip,
+            journal=journal,
+            on_progress=on_progress,
+        )
 
 
 def check_folder(
     folder: Path | str,
+    settings: DataSettings,
     *,
-    rule: BucketRule,
-    batch_size: int = 1,
-    trigger: str = "",
-    rights: RightsPolicy = "optional",
     today: date | None = None,
-    background: tuple[int, int, int] = (255, 255, 255),
+    tokens: Tokens | None = None,
+    journal: "Journal | None" = None,
     on_progress: Progress | None = None,
 ) -> Report:
     """Look at every picture, caption and crop of a folder as training would.
 
     Args:
-        rule, batch_size, trigger, background: as in the plan.
-        rights: "require" makes missing or expired rights block.
         today: the day that expiry dates are compared with; None compares nothing.
+        tokens: the tokenizer of the base model's text encoder; without one only what is certain is said of lengths.
+        journal: what earlier looks found; pictures it knows are not decoded again.
         on_progress: called with (done, total).
 
     Raises NoImages when the folder itself does not exist; everything else is a finding.
     """
     folder = Path(folder)
     try:
-        scanned = scan(folder, trigger=trigger, background=background, on_progress=on_progress)
+        scanned = settings.scan(folder, journal=journal, on_progress=on_progress)
     except NoImages as nothing:
         if not folder.is_dir():
             raise
         return Report.of(folder, [blocks("no-images", "", str(nothing), nothing.hint)])
-    sights = tuple(_sight(record, rule) for record in scanned.manifest.records)
+    return report_on(scanned, settings, today=today, tokens=tokens, journal=journal)
+
+
+def report_on(
+    scanned: Scan,
+    settings: DataSettings,
+    *,
+    today: date | None = None,
+    tokens: Tokens | None = None,
+    journal: "Journal | None" = None,
+) -> Report:
+    """Judge what a scan found; arguments as for `check_folder`."""
+    records = scanned.manifest.records
+    sights = tuple(_sight(record, settings.rule) for record in records)
+    captions = {record.file: scanned.captions.by_image.get(record.file) for record in records}
     findings = [
         *scanned.findings,
         *_about_count(sights, scanned),
-        *_about_captions(sights, scanned, trigger),
-        *_about_trigger(trigger),
+        *_about_presence(captions, settings.trigger),
+        *lint_captions(_present(captions), trigger=settings.trigger, tokens=tokens or _Words()),
+        *lint_trigger(settings.trigger, _present(captions), tokens),
+        *(finding for seen in scanned.pictures for finding in judge_pixels(seen, flip=settings.flip)),
         *(finding for sight in sights for finding in _about_crop(sight)),
-        *_about_buckets(sights, batch_size),
-        *(finding for sight in sights for finding in _about_rights(sight.record, rights, today)),
+        *_about_buckets(sights, settings.batch_size),
+        *_about_rights(records, settings.rights, today),
+        *_about_validation(scanned, settings, journal),
     ]
-    return Report.of(folder, findings, sights, budget=rule.budget)
+    return Report.of(
+        scanned.manifest.folder,
+        findings,
+        sights,
+        budget=settings.rule.budget,
+        counts=_counts(scanned, captions, findings, today),
+        palette=merged([seen.quality.colours for seen in scanned.pictures]),
+    )
+
+
+def rights_problem(rights: Rights | None, today: date | None) -> str:
+    """Return why a picture may not be used by what is stated: "missing", "expired", or "" where it may."""
+    if rights is None or not (rights.owner or rights.licence or rights.consent):
+        return "missing"
+    return "expired" if today is not None and rights.expires and rights.expires < today.isoformat() else ""
+
+
+class _Words:
+    """Words and signs in place of tokens: every encoder makes at least one token of each."""
+
+    limit = 75  # CLIP reads 77 with its two own; T5 reads more, so a base model's own tokenizer has the last word
+
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        import re
+
+        return [match.span() for match in re.finditer(r"\w+|[^\w\s]+", text)]
 
 
 def _sight(record: Record, rule: BucketRule) -> Sight:
@@ -69,44 +151,33 @@ def _sight(record: Record, rule: BucketRule) -> Sight:
     return Sight(record=record, bucket=bucket, crop=crop_for(record.width, record.height, bucket))
 
 
+def _present(captions: Mapping[str, Caption | None]) -> dict[str, Caption]:
+    return {file: caption for file, caption in captions.items() if caption is not None and caption.text}
+
+
 def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:
     if not sights:
-        reason = f"none of the pictures in {scanned.manifest.folder} can be read"
+        reason = f"none of the pictures in {scanned.manifest.folder} can be used"
         yield blocks("no-images", "", reason, "replace the unreadable files")
     elif len(sights) < _FEW:
         reason = f"{len(sights)} pictures: the adapter will copy them rather than learn the look"
         yield warns("few-images", "", reason, "add more; 15 to 40 different pictures work well")
 
 
-def _about_captions(sights: Sequence[Sight], scanned: Scan, trigger: str) -> Iterator[Finding]:
-    captions = scanned.captions.by_image
-    files = [sight.record.file for sight in sights]
-    missing = [file for file in files if file not in captions]
+def _about_presence(captions: Mapping[str, Caption | None], trigger: str) -> Iterator[Finding]:
+    missing = [file for file, caption in captions.items() if caption is None]
     then = f'the trigger "{trigger}" alone' if trigger else "no text at all"
     remedy = "write what the picture shows (not its style) into a .txt file of the same name"
-    if missing and len(missing) == len(files):
+    if missing and len(missing) == len(captions):
         reason = f"no picture has a caption; all are trained with {then}, so prompts will steer the adapter less"
         yield warns("captions-none", "", reason, remedy)
         return
     for file in missing:
         yield warns("caption-missing", file, f"it has no caption and is trained with {then}", remedy)
-    for file in files:
-        if file in captions and not captions[file].text:
-            reason = f"{captions[file].source} is empty; the picture is trained with {then}"
+    for file, caption in captions.items():
+        if caption is not None and not caption.text:
+            reason = f"{caption.source} is empty; the picture is trained with {then}"
             yield warns("caption-empty", file, reason, remedy)
-    texts = [captions[file].text for file in files if file in captions and captions[file].text]
-    if len(texts) > 1 and len(set(texts)) == 1:
-        reason = f'all {len(texts)} captions say "{texts[0][:80]}"'
-        yield warns("captions-equal", "", reason, "say what each picture shows, so that the rest is the look")
-
-
-def _about_trigger(trigger: str) -> Iterator[Finding]:
-    if not trigger.strip():
-        reason = "without a trigger word the look appears in every picture made with the adapter"
-        yield notes("trigger-none", "", reason, "set data.trigger to a made-up word, if that is not wanted")
-    elif is_common(trigger):
-        reason = f'"{trigger}" has a meaning of its own, which mixes with the look'
-        yield warns("trigger-common", "", reason, 'use a made-up word, such as "brndx"')
 
 
 def _about_crop(sight: Sight) -> Iterator[Finding]:
@@ -134,12 +205,52 @@ def _about_buckets(sights: Sequence[Sight], batch_size: int) -> Iterator[Finding
             yield warns("bucket-small", "", reason, remedy)
 
 
-def _about_rights(record: Record, policy: RightsPolicy, today: date | None) -> Iterator[Finding]:
-    rights = record.rights or Rights()
+def _about_rights(records: Sequence[Record], policy: RightsPolicy, today: date | None) -> Iterator[Finding]:
+    problems = {record.file: rights_problem(record.rights, today) for record in records}
+    missing = [file for file, problem in problems.items() if problem == "missing"]
+    if policy == "require":
+        for file in missing:
+            yield blocks("rights-missing", file, "nobody is stated who allows its use", _RIGHTS_REMEDY)
+    elif missing and len(missing) == len(problems):
+        yield notes("rights-missing", "", "no picture states who allows its use", _RIGHTS_REMEDY)
+    else:
+        for file in missing:
+            yield notes("rights-missing", file, "nobody is stated who allows its use", _RIGHTS_REMEDY)
     judge = blocks if policy == "require" else warns
-    if policy == "require" and not (rights.owner or rights.licence or rights.consent):
-        remedy = 'add "owner", "licence" or "consent" to its row in metadata.jsonl'
-        yield judge("rights-missing", record.file, "nobody is stated who allows its use", remedy)
-    if today is not None and rights.expires and rights.expires < today.isoformat():
-        reason = f"its rights expired on {rights.expires}"
-        yield judge("rights-expired", record.file, reason, "renew them or remove the picture")
+    for record in records:
+        if problems[record.file] == "expired" and record.rights is not None:
+            reason = f"its rights expired on {record.rights.expires}"
+            yield judge("rights-expired", record.file, reason, "renew them or remove the picture")
+
+
+def _about_validation(scanned: Scan, settings: DataSettings, journal: "Journal | None") -> Iterator[Finding]:
+    if settings.validation is None:
+        return
+    name = settings.validation.name
+    try:
+        held_out = scan_folder(settings.validation, background=settings.background, journal=journal)
+    except NoImages as nothing:
+        yield blocks("validation-missing", "", f"for validation: {nothing}", nothing.hint)
+        return
+    yield from leaks(scanned.pictures, held_out.pictures, name)
+    for finding in held_out.findings:
+        if finding.severity == "blocks":
+            yield warns("validation-unreadable", f"{name}/{finding.file}", finding.reason, finding.remedy)
+
+
+def _counts(
+    scanned: Scan, captions: Mapping[str, Caption | None], findings: Collection[Finding], today: date | None
+) -> Counts:
+    rights = Counter(rights_problem(record.rights, today) for record in scanned.manifest.records)
+    codes = Counter(finding.code for finding in findings)
+    return Counts(
+        captioned=len(_present(captions)),
+        caption_missing=sum(caption is None for caption in captions.values()),
+        caption_empty=sum(caption is not None and not caption.text for caption in captions.values()),
+        caption_orphans=codes["caption-orphan"],
+        rights_stated=rights[""],
+        rights_missing=rights["missing"],
+        rights_expired=rights["expired"],
+        excluded=len(scanned.captions.excluded),
+        unreadable=codes["image-unreadable"],
+    )

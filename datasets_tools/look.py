@@ -90,13 +90,13 @@ def _decoded(file: str, data: bytes, sha256: str, background: "Colour", limits: 
         bytes=len(data),
         size=picture.size,
         format=picture.format,
-        orientation=getattr(picture, "orientation", 1),
+        orientation=picture.orientation,
         alike=alike,
         mirrored=mirrored,
         colour=colour,
         notes=picture.notes,
-        jpeg_quality=getattr(picture, "jpeg_quality", None),
-        quality=quality_of(picture.image, getattr(picture, "detail", None)),
+        jpeg_quality=picture.jpeg_quality,
+        quality=quality_of(picture.image, picture.detail),
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from datasets_tools.image import Colour, Limits
     from datasets_tools.journal import Journal
 
-__all__ = ["Progress", "Scan", "scan"]
+__all__ = ["Progress", "Scan", "scan_folder"]
 
 Progress = Callable[[int, int], None]
 """Called with (done, total) after each picture, in the thread that called scan."""
@@ -45,7 +45,7 @@ class Scan:
     captions: Captions
 
 
-def scan(
+def scan_folder(
     folder: Path | str,
     *,
     trigger: str = "",

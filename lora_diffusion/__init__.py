@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_diffusion.checking import check_source as check_source
     from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
     from lora_diffusion.exporting import Exported as Exported
     from lora_diffusion.exporting import blend_to_file as blend_to_file
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from lora_diffusion.merging import Merged as Merged
     from lora_diffusion.merging import merge as merge
     from lora_diffusion.settings import from_toml as from_toml
-    from lora_diffusion.training.check import check_source as check_source
     from lora_diffusion.training.loop import Trained as Trained
     from lora_diffusion.training.loop import resume as resume
     from lora_diffusion.training.loop import train as train
@@ -45,7 +45,7 @@ _HOMES = {
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
     "blend_to_file": "exporting",
-    "check_source": "training.check",
+    "check_source": "checking",
     "collapse": "generation.blend",
     "export": "exporting",
     "from_toml": "settings",

@@ -4,7 +4,6 @@ Results go to stdout, with --json as exactly one JSON object; progress and error
 """
 
 import io
-import json
 import logging
 import sys
 import time
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lora_diffusion.cli_caption import captions
+from lora_diffusion.console import Json, answer, say
 from lora_diffusion.errors import LoraDiffusionError, UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(captions, name="caption")
 
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, which win over the plan.")]
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
 Base = Annotated[str, typer.Option("--base", help="Base model: folder, .safetensors file, hub id, or demo.")]
@@ -41,8 +42,8 @@ def demo(out: Out = Path("demo-output"), as_json: Json = False) -> None:
     """Do the whole job on the embedded base model: check, train, generate, blend, merge, export."""
     from lora_diffusion.demo.main import run_demo
 
-    result = run_demo(out, say=_say)
-    _answer(result.to_dict(), as_json, result.summary())
+    result = run_demo(out, say=say)
+    answer(result.to_dict(), as_json, result.summary())
 
 
 @app.command()
@@ -50,20 +51,31 @@ def check(
     source: Annotated[str, typer.Argument(help="Folder of pictures, or a plan.", metavar="FOLDER_OR_PLAN")],
     overrides: Overrides = None,
     report: Annotated[Path | None, typer.Option("--report", help="Also write the findings as one HTML page.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Train a few steps of a plan to measure time and memory.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Find what would fail or spoil a training, before it starts. Exit 1 where something blocks."""
-    from datasets_tools.report import write_report
-    from lora_diffusion.training.check import check_source
+    from datetime import date
 
-    found = check_source(source, overrides or [])
-    if report:
-        write_report(found, report)
-    lines = [f"{each.severity:7} {each.file or '-'}: {each.reason}. {each.remedy}" for each in found.findings]
-    _answer(
-        found.to_dict(), as_json, "\n".join([*lines, f"{found.images} pictures, health score {found.score} of 100"])
-    )
-    if any(each.severity == "blocks" for each in found.findings):
+    from datasets_tools.report import write_report
+    from datasets_tools.summary import summarise
+    from lora_diffusion.checking import check_source
+    from lora_diffusion.progress import Progress
+
+    with Progress("check") as progress:
+        found = check_source(
+            source,
+            overrides or [],
+            probe=probe,
+            today=date.today(),
+            on_progress=lambda done, total: progress.show("check: looking at pictures", done, total),
+        )
+        if report:
+            write_report(found, report, on_progress=lambda done, total: progress.show("report", done, total))
+    answer(found.to_dict(), as_json, summarise(found))
+    if found.blocked:
         raise typer.Exit(1)
 
 
@@ -71,14 +83,22 @@ def check(
 def prepare(
     folder: Annotated[str, typer.Argument(help="Folder of pictures.")],
     overrides: Overrides = None,
+    captioner: Annotated[
+        str, typer.Option("--captioner", help="Caption what has no caption: filename, folder, palette, blip:MODEL ...")
+    ] = "",
     as_json: Json = False,
 ) -> None:
-    """Scan a folder and write manifest.jsonl. Broken files are named and left out."""
-    from lora_diffusion.training.check import prepare_folder
+    """Scan a folder and write manifest.jsonl; with base.path=MODEL also encode the pictures. Broken files are named."""
+    from datetime import date
 
-    done = prepare_folder(folder, overrides or [])
+    from lora_diffusion.preparing import prepare_source
+    from lora_diffusion.progress import Progress
+
+    with Progress("prepare") as progress:
+        done = prepare_source(folder, overrides or [], captioner=captioner, today=date.today(), on_event=progress)
     bad = [f"left out: {each.file}: {each.reason}" for each in done.quarantined]
-    _answer(done.to_dict(), as_json, "\n".join([*bad, f"{done.images} pictures -> {done.manifest_path}"]))
+    told = f"{done.images} pictures ({done.changed} new or changed, {done.encoded} encoded) -> {done.manifest_path}"
+    answer(done.to_dict(), as_json, "\n".join([*bad, told]))
 
 
 @app.command()
@@ -100,7 +120,7 @@ def train(
 
     with Progress("train") as progress:
         done = loop.train(read, on_event=progress) if read else loop.resume(Path(str(resume)), on_event=progress)
-    answer = {
+    found = {
         "run": str(done.run),
         "adapter": str(done.adapter) if done.adapter else None,
         "status": done.status,
@@ -109,7 +129,7 @@ def train(
     }
     told = f"adapter: {done.adapter}" if done.adapter else f"continue: lora-diffusion train --resume {done.run}"
     if _is_main_process():
-        _answer(answer, as_json, f"{done.status} after {done.steps} steps\n{told}")
+        answer(found, as_json, f"{done.status} after {done.steps} steps\n{told}")
 
 
 @app.command()
@@ -153,8 +173,8 @@ def generate(
                 on_step=lambda done, total: progress.show("generate", done, total),
             )
             paths.append(str(picture.save(_numbered(out, number, count))))
-    answer = {"images": paths, "seconds": round(time.perf_counter() - began, 3)}
-    _answer(answer, as_json, "\n".join(paths))
+    written = {"images": paths, "seconds": round(time.perf_counter() - began, 3)}
+    answer(written, as_json, "\n".join(paths))
 
 
 @app.command()
@@ -171,7 +191,7 @@ def blend(
 
     _require_no_input(out, adapters)
     done = blend_to_file(_adapters(adapters), out, method=method, rank=rank, keep=keep)
-    _answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
+    answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
 
 
 @app.command()
@@ -190,7 +210,7 @@ def merge(
 
     _require_no_input(out, adapter or [])
     done = merge_files(locate(base), _adapters(adapter), out, precision=precision)
-    _answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
+    answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
 
 
 @app.command()
@@ -207,7 +227,7 @@ def export(
     from lora_diffusion.exporting import export as export_file
 
     done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, overwrite=overwrite)
-    _answer(_written(done), as_json, f"{done.path}\nsha256 {done.sha256}")
+    answer(_written(done), as_json, f"{done.path}\nsha256 {done.sha256}")
 
 
 @app.command()
@@ -216,7 +236,7 @@ def inspect(file: Annotated[Path, typer.Argument()], as_json: Json = False) -> N
     from lora_diffusion.files.inspect import inspect_adapter
 
     found = inspect_adapter(file).to_dict()
-    _answer(found, as_json, "\n".join(f"{key}: {value}" for key, value in found.items()))
+    answer(found, as_json, "\n".join(f"{key}: {value}" for key, value in found.items()))
     if found["anomalies"]:
         raise typer.Exit(1)
 
@@ -233,10 +253,10 @@ def run(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="lora-diffusion", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except (LoraDiffusionError, DatasetError) as error:
-        _say(f"error: {error}" + (f" ({error.hint})" if error.hint else ""))
+        say(f"error: {error}" + (f" ({error.hint})" if error.hint else ""))
         return error.exit_code
     except KeyboardInterrupt:
-        _say("stopped")
+        say("stopped")
         return 3
     except SystemExit as left:
         return int(left.code or 0)
@@ -246,14 +266,14 @@ def run(arguments: Sequence[str]) -> int:
 
 def _leave(error: Exception) -> int:
     if isinstance(error, typer.Abort):
-        _say("stopped")
+        say("stopped")
         return 3
     show, code = getattr(error, "show", None), getattr(error, "exit_code", None)
     if show and code is not None:  # typer's usage errors; their class is private to it in some releases
         show()
         return int(code)
     logging.getLogger("lora_diffusion").debug("", exc_info=error)
-    _say(f"error: {type(error).__name__}: {error} (a fault of lora-diffusion; please report it)")
+    say(f"error: {type(error).__name__}: {error} (a fault of lora-diffusion; please report it)")
     return 3
 
 
@@ -285,9 +305,9 @@ def _numbered(out: Path, number: int, count: int) -> Path:
 
 def _written(done: Any) -> dict[str, Any]:
     for repair in getattr(done, "repairs", ()):
-        _say(f"mended: {repair}")
+        say(f"mended: {repair}")
     for key in getattr(done, "dropped", ()):
-        _say(f"left out for privacy: {key}")
+        say(f"left out for privacy: {key}")
     return {"path": str(done.path), "sha256": done.sha256, "report": done.report.to_dict()}
 
 
@@ -295,11 +315,3 @@ def _is_main_process() -> bool:
     import os
 
     return os.environ.get("RANK", "0") == "0"
-
-
-def _answer(answer: dict[str, Any], as_json: bool, text: str) -> None:
-    sys.stdout.write((json.dumps(answer, ensure_ascii=False) if as_json else text) + "\n")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")

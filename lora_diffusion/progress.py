@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from lora_diffusion.training.events import Encoded, Event, Previewed, Snapshotted, Started, Stepped
+from lora_diffusion.training.events import Encoded, Event, Previewed, Scanned, Snapshotted, Started, Stepped
 
 __all__ = ["Progress", "clock"]
 
@@ -38,6 +38,8 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case Scanned(done=done, total=total):
+                self.show(f"{self._title}: looking at pictures", done, total)
             case Encoded(done=done, total=total):
                 self.show(f"{self._title}: encoding pictures", done, total)
             case Started(step=step, steps=steps, images=images, targets=targets):

@@ -96,15 +96,98 @@ def test_check_finds_what_blocks_and_prepare_goes_on_without_it(capsys, tmp_path
     assert found["images"] == 3
     assert {"width", "height", "count"} <= found["buckets"][0].keys()
     assert "bad.png" in (tmp_path / "r.html").read_text()
-    done = answer(capsys, "prepare", folder, "trigger=zyx")
-    assert (done["images"], done["quarantined"][0]["file"]) == (3, "bad.png")
+    done = answer(capsys, "prepare", folder, "trigger=zyx", f"cache={tmp_path / 'cache'}")
+    assert (done["images"], done["changed"], done["quarantined"][0]["file"]) == (3, 4, "bad.png")
     assert len((folder / "manifest.jsonl").read_text().splitlines()) == 3
 
 
+def test_check_of_a_folder_takes_the_settings_of_a_plans_data(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    assert "trigger-none" in {each["code"] for each in answer(capsys, "check", folder)["findings"]}
+    found = answer(capsys, "check", folder, "trigger=brndx", "rights=require", "resolution=128", code=1)
+    assert "trigger-none" not in {each["code"] for each in found["findings"]}
+    assert {each["severity"] for each in found["findings"] if each["code"] == "rights-missing"} == {"blocks"}
+    assert all(row["width"] * row["height"] < 200**2 for row in found["buckets"])
+
+
+def test_checking_and_preparing_a_folder_load_no_torch(tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from lora_diffusion.cli import run\n"
+        "sys.exit(run(['check', sys.argv[1], '--report', 'r.html']) or run(['prepare', sys.argv[1]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_check_of_a_plan_looks_at_the_base_and_the_settings(capsys, plan):
-    assert answer(capsys, "check", plan)["images"] == 6
+    assert answer(capsys, "check", plan, "--no-probe")["images"] == 6
     found = answer(capsys, "check", plan, "base.path=/no/model", "optim.lr=5", code=1)
     assert {"base-missing", "rate-odd"} <= {each["code"] for each in found["findings"]}
+
+
+def test_check_of_a_plan_measures_what_it_takes(capsys, plan, tmp_path):
+    wanted = ["run.steps=500", "run.keep_snapshots=2", f"run.out={tmp_path / 'out'}"]
+    estimate = answer(capsys, "check", plan, *wanted)["estimate"]
+    assert estimate["seconds"] > 100 * estimate["seconds_per_step"] > 0
+    assert 50e6 < estimate["peak_bytes"] < 8e9
+    assert estimate["snapshot_bytes"] > 0 < estimate["cache_bytes"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_check_of_a_plan_finds_what_only_a_step_shows(capsys, plan):
+    found = answer(capsys, "check", plan, "adapter.targets=[nothing.like.that]", code=1)
+    (finding,) = [each for each in found["findings"] if each["severity"] == "blocks"]
+    assert finding["code"] == "probe-failed"
+    assert "nothing.like.that" in finding["reason"]
+
+
+def test_prepare_with_a_base_model_encodes_what_training_then_finds(capsys, plan, base, pictures, tmp_path):
+    import shutil
+
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    cache = f"data.cache={tmp_path / 'cache'}"
+    wanted = [f"base.path={base}", "run.precision=no", cache]
+    first = answer(capsys, "prepare", folder, *wanted)
+    again = answer(capsys, "prepare", folder, *wanted)
+    assert first["encoded"] > first["images"] == first["changed"] == 6
+    assert (again["encoded"], again["changed"]) == (0, 0)
+
+
+def test_captions_are_shown_edited_and_taken_back(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}
+    shown = answer(capsys, "caption", "prepend", folder, "a drawing of")
+    assert (shown["applied"], len(shown["changed"])) == (False, 3)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.txt")} == before
+    answer(capsys, "caption", "prepend", folder, "a drawing of", "--apply")
+    rows = answer(capsys, "caption", "list", folder)["captions"]
+    assert all(row["caption"].startswith("a drawing of") for row in rows)
+    assert len(answer(capsys, "caption", "history", folder)["history"]) == 1
+    answer(capsys, "caption", "undo", folder)
+    assert {path.name: path.read_bytes() for path in folder.glob("*.txt")} == before
+
+
+def test_pictures_are_excluded_and_taken_in_again(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    name = sorted(path.name for path in folder.glob("*.png"))[0]
+    answer(capsys, "caption", "exclude", folder, name)
+    assert answer(capsys, "check", folder)["images"] == 2
+    answer(capsys, "caption", "include", folder, name)
+    assert answer(capsys, "check", folder)["images"] == 3
+
+
+def test_a_captioner_fills_what_is_missing(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    done = answer(capsys, "caption", "fill", folder, "palette")
+    assert len(done["changed"]) == 3
+    assert all(row["caption"] for row in answer(capsys, "caption", "list", folder)["captions"])
 
 
 def test_check_refuses_what_train_would_refuse(capsys, plan, adapter):
@@ -123,8 +206,8 @@ def test_a_plan_with_a_byte_order_mark_reads(capsys, plan, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["check", "FOLDER", "foo.bar=3"], 2, "foo.bar"),
-        (["prepare", "FOLDER", "run.steps=5"], 2, "run.steps"),
+        (["check", "FOLDER", "foo.bar=3"], 2, "foo"),
+        (["prepare", "FOLDER", "resolutoin=5"], 2, "resolution"),
         (["blend", "ADAPTER:0.5", "ADAPTER:0.5", "--out", "ADAPTER"], 2, "one of the adapters"),
         (["generate", "--base", "BASE", "--prompt", "x", "--out", "OUT.jpg"], 2, ".png"),
         (["generate", "--base", "BASE", "--prompt", "x", "--precision", "fp8", "--out", "OUT.png"], 2, "fp8"),

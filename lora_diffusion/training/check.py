@@ -1,119 +1,177 @@
-"""Everything that can fail in a plan, found without training: data, base, disk, settings that cannot work well."""
+"""Everything that can fail in a plan, found before training: data, base, memory, time, disk, settings."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
+from typing import Any
 
-from datasets_tools.bucket import BucketRule
+from datasets_tools.caption_lint import Tokens
 from datasets_tools.check import check_folder
+from datasets_tools.errors import DatasetError
 from datasets_tools.finding import Finding, blocks, warns
 from datasets_tools.health import Report
-from datasets_tools.prepare import Prepared, prepare
+from datasets_tools.journal import Journal
+from datasets_tools.scan import Progress
 from datasets_tools.storage import free_bytes, human_bytes
 from lora_diffusion.adapters.methods import method
 from lora_diffusion.devices import choose_device, choose_precision
 from lora_diffusion.embedded import picture_folder
-from lora_diffusion.errors import LoraDiffusionError, UsageError
+from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.families import detect, locate
-from lora_diffusion.settings import from_toml
-from lora_diffusion.training.data import bucket_rule, rgb
+from lora_diffusion.training.asking import FOLDER_GEOMETRY, data_settings, folder_rule, journal_path
 from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory, largest
+from lora_diffusion.training.probe import probe as measure
 from lora_diffusion.training.run import Run
+from lora_diffusion.training.samples import bucket_rule
 
-__all__ = ["check_plan", "check_source", "prepare_folder"]
-
-_FOLDER_RULE = BucketRule(resolution=512, step=64)
-"""For a folder without a plan: what Stable Diffusion 1.5 trains at."""
+__all__ = ["check_plan"]
 
 _SNAPSHOT_BYTES = 64 * 2**20  # an adapter of rank 16 with its optimiser state is 40 MB
 _FEW, _MANY = 10, 400  # steps per picture between which style trainings of the field lie
 _LEAST_RATE, _MOST_RATE = 1e-6, 1e-2
+_ROOM = 0.9  # of the free memory: the rest is for the system while it trains
 
 
-def check_source(source: str, overrides: Sequence[str] = ()) -> Report:
-    """Check a folder of pictures, or a plan with its pictures. Raises only where the request itself is wrong."""
-    if not source.endswith(".toml"):
-        if overrides:
-            raise UsageError(
-                f"{overrides[0]} belongs to a plan, and {source} is a folder", hint="name a plan, PLAN.toml"
-            )
-        return check_folder(picture_folder(source), rule=_FOLDER_RULE)
-    return check_plan(from_toml(TrainPlan, Path(source), overrides))
+def check_plan(
+    plan: TrainPlan, *, probe: bool = True, today: date | None = None, on_progress: Progress | None = None
+) -> Report:
+    """Check everything that a plan names: pictures, captions, rights, base model, memory, time, disk, settings.
 
-
-def check_plan(plan: TrainPlan) -> Report:
-    """Check everything that a plan names: pictures, captions, base model, disk, and settings that cannot work well."""
+    With `probe` a few steps are trained at the largest size in a process of its own (`Report.estimate`). Nothing is
+    written beside the scan journal of a run folder that exists. Raises NoImages where data.folder does not exist.
+    """
+    base = _Base(plan)
+    refused = list(_about_settings(plan, base))
     report = check_folder(
-        picture_folder(plan.data.folder), rule=_rule(plan), batch_size=plan.run.batch_size, trigger=plan.data.trigger
+        picture_folder(plan.data.folder),
+        data_settings(plan, base.rule),
+        today=today,
+        tokens=base.tokens,
+        journal=_journal(plan),
+        on_progress=on_progress,
     )
-    found = [
-        *_about_base(plan),
-        *_about_settings(plan),
-        *_about_disk(plan),
-        *_about_amount(plan, report.images),
-        *_about_rate(plan),
-    ]
-    return report.with_findings(found)
+    found = [*base.findings, *refused, *_about_amount(plan, report.images), *_about_rate(plan)]
+    estimate: dict[str, float] = {}
+    if probe and report.images and not any(finding.severity == "blocks" for finding in found):
+        found += _measured(plan, report, estimate)
+    found += _about_disk(plan, estimate)
+    return report.with_findings(found, estimate)
 
 
-def prepare_folder(folder: str, overrides: Sequence[str] = ()) -> Prepared:
-    """Scan a folder and write its manifest; `key=value` are settings of a plan's data section."""
-    full = [each if each.startswith("data.") else f"data.{each}" for each in overrides]
-    plan = from_toml(TrainPlan, None, ["base.path=", f"data.folder={folder}", *full])
-    rule = BucketRule(resolution=plan.data.resolution or 512, step=plan.data.bucket_step or 64)
-    return prepare(
-        picture_folder(plan.data.folder), rule=rule, trigger=plan.data.trigger, background=rgb(plan.data.background)
-    )
+class _Base:
+    """What is known of a plan's base model without its weights; what is wrong with it is in `findings`."""
+
+    def __init__(self, plan: TrainPlan) -> None:
+        self.findings: list[Finding] = []
+        self.tokens: Tokens | None = None
+        self.step = 1
+        geometry = FOLDER_GEOMETRY
+        try:
+            path = locate(plan.base.path)
+            family = detect(path, plan.base.family)
+            geometry = family.geometry(path)
+            self.step = geometry[1]
+            self.tokens = _tokens(family.tokenizers(path, named=plan.base.tokenizer))
+        except LoraDiffusionError as error:
+            self.findings.append(blocks("base-missing", plan.base.path, str(error), error.hint))
+        self.rule = folder_rule(plan, geometry)
 
 
-def _rule(plan: TrainPlan) -> BucketRule:
-    """Return the bucket rule of a plan; without a readable base what Stable Diffusion 1.5 would take."""
-    try:
-        path = locate(plan.base.path)
-        geometry = detect(path, plan.base.family).geometry(path)
-    except LoraDiffusionError:
-        geometry = (_FOLDER_RULE.resolution, _FOLDER_RULE.step)
-    return BucketRule(resolution=plan.data.resolution or geometry[0], step=plan.data.bucket_step or geometry[1])
+@dataclass(frozen=True)
+class _Tokenizer:
+    """The tokenizer of a text encoder as `caption_lint` asks it."""
+
+    tokenizer: Any
+
+    @property
+    def limit(self) -> int:
+        return int(self.tokenizer.model_max_length - self.tokenizer.num_special_tokens_to_add())
+
+    def spans(self, text: str) -> Sequence[tuple[int, int]]:
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        return [(start, end) for start, end in found["offset_mapping"]]
 
 
-def _about_base(plan: TrainPlan) -> Iterator[Finding]:
-    try:
-        detect(locate(plan.base.path), plan.base.family)
-    except LoraDiffusionError as error:
-        yield blocks("base-missing", plan.base.path, str(error), error.hint)
+def _tokens(tokenizers: Mapping[str, Any]) -> Tokens | None:
+    """Return the tokenizer that reads least, where it can tell where its tokens lie in the text."""
+    able = [_Tokenizer(each) for each in tokenizers.values() if each.is_fast]
+    return min(able, key=lambda each: each.limit, default=None)
 
 
-def _about_settings(plan: TrainPlan) -> Iterator[Finding]:
+def _journal(plan: TrainPlan) -> Journal | None:
+    """Return the journal of the plan's cache where a run or `prepare` began one: a check begins nothing."""
+    place = journal_path(plan)
+    return Journal(place) if place.exists() else None
+
+
+def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
     """Ask everything that refuses a plan before its first step and needs no weights."""
     asks = (
         lambda: method(plan.adapter.method),
         lambda: choose_precision(plan.run.precision, choose_device(plan.run.device)),
         lambda: Run.create(plan),
-        lambda: _require_step(plan),
+        lambda: bucket_rule(plan.data, resolution=plan.data.resolution or base.rule.resolution, step=base.step),
     )
     for ask in asks:
         try:
             ask()
-        except LoraDiffusionError as error:
+        except (LoraDiffusionError, DatasetError) as error:
             yield blocks("plan-refused", "", str(error), error.hint)
 
 
-def _require_step(plan: TrainPlan) -> None:
+def _measured(plan: TrainPlan, report: Report, estimate: dict[str, float]) -> Iterator[Finding]:
+    """Run the probe and fill `estimate`; what does not fit is a finding."""
     try:
-        path = locate(plan.base.path)
-        _, step = detect(path, plan.base.family).geometry(path)
-    except LoraDiffusionError:
-        return  # the base itself is another finding
-    bucket_rule(plan.data, resolution=plan.data.resolution or step, step=step)
+        needs = measure(plan, report.sights, report.folder)
+    except OutOfMemory as error:
+        yield blocks("memory-short", "", str(error), error.hint)
+        return
+    except LoraDiffusionError as error:
+        yield blocks("probe-failed", "", str(error), error.hint)
+        return
+    estimate.update(_estimate(plan, report, needs))
+    free = _free_memory(plan)
+    if needs.peak_bytes > _ROOM * free:
+        reason = f"training takes {human_bytes(needs.peak_bytes)} of memory, and {human_bytes(free)} are free"
+        yield warns("memory-tight", "", reason, f"close other programs, or {LESS_MEMORY}")
 
 
-def _about_disk(plan: TrainPlan) -> Iterator[Finding]:
-    needed = _SNAPSHOT_BYTES * (plan.run.keep_snapshots + 1)
+def _estimate(plan: TrainPlan, report: Report, needs: Needs) -> dict[str, float]:
+    """Return the numbers of the whole run. A step's time is taken as proportional to its pixels."""
+    most = largest(report.sights)
+    pixels = [sight.bucket.width * sight.bucket.height for sight in report.sights]
+    usual = sum(pixels) / len(pixels) / (most.width * most.height)
+    seconds = needs.start_seconds + needs.encode_seconds * len(pixels)
+    return {
+        "seconds_per_step": needs.seconds_per_step,
+        "seconds": seconds + needs.seconds_per_step * usual * plan.run.steps,
+        "peak_bytes": needs.peak_bytes,
+        "cache_bytes": needs.cache_bytes * len(pixels),
+        "snapshot_bytes": needs.snapshot_bytes * (plan.run.keep_snapshots + 1),
+    }
+
+
+def _free_memory(plan: TrainPlan) -> int:
+    import psutil
+    import torch
+
+    if choose_device(plan.run.device).type == "cuda":
+        free, _ = torch.cuda.mem_get_info()
+        return int(free)
+    return int(psutil.virtual_memory().available)
+
+
+def _about_disk(plan: TrainPlan, estimate: Mapping[str, float]) -> Iterator[Finding]:
+    snapshots = estimate.get("snapshot_bytes", _SNAPSHOT_BYTES * (plan.run.keep_snapshots + 1))
+    needed = int(snapshots + estimate.get("cache_bytes", 0))
     free = free_bytes(Path(plan.run.out))
     if free < needed:
         yield blocks(
             "disk-small",
             plan.run.out,
-            f"snapshots need about {human_bytes(needed)}, and {human_bytes(free)} are free",
+            f"snapshots and encoded pictures need about {human_bytes(needed)}, and {human_bytes(free)} are free",
             "free some space or set run.out to another disk",
         )
 
@@ -121,21 +179,15 @@ def _about_disk(plan: TrainPlan) -> Iterator[Finding]:
 def _about_amount(plan: TrainPlan, images: int) -> Iterator[Finding]:
     each = plan.run.steps * plan.run.batch_size / max(1, images)
     if images and not _FEW <= each <= _MANY:
-        yield warns(
-            "steps-per-image",
-            "",
-            f"every picture is seen {each:.0f} times; {_FEW} to {_MANY} is usual",
-            "change run.steps",
-        )
+        reason = f"every picture is seen {each:.0f} times; {_FEW} to {_MANY} is usual"
+        wanted = round(images * (_FEW if each < _FEW else _MANY) / plan.run.batch_size)
+        remedy = f"set run.steps to {'at least' if each < _FEW else 'at most'} {wanted}"
+        yield warns("steps-per-image", "", reason, remedy)
 
 
 def _about_rate(plan: TrainPlan) -> Iterator[Finding]:
     scale = (plan.adapter.alpha or plan.adapter.rank) / plan.adapter.rank
     rate = plan.optim.lr * scale
     if not _LEAST_RATE <= rate <= _MOST_RATE:
-        yield warns(
-            "rate-odd",
-            "",
-            f"learning rate times scale is {rate:.1g}; {_LEAST_RATE:g} to {_MOST_RATE:g} works",
-            "change optim.lr or adapter.alpha",
-        )
+        reason = f"learning rate times scale is {rate:.1g}; {_LEAST_RATE:g} to {_MOST_RATE:g} works"
+        yield warns("rate-odd", "", reason, "change optim.lr or adapter.alpha")

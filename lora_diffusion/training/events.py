@@ -4,12 +4,31 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Encoded", "Event", "OnEvent", "Previewed", "Snapshotted", "Started", "Stepped", "Validated", "ignore"]
+__all__ = [
+    "Encoded",
+    "Event",
+    "OnEvent",
+    "Previewed",
+    "Scanned",
+    "Snapshotted",
+    "Started",
+    "Stepped",
+    "Validated",
+    "ignore",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
     """Something that happened in a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scanned(Event):
+    """`done` of `total` picture files are looked at."""
+
+    done: int
+    total: int
 
 
 @dataclass(frozen=True, kw_only=True)

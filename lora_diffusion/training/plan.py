@@ -95,8 +95,12 @@ class DataPlan(Section):
     bucket_step: int = Field(
         default=0, ge=0, description="Grid of bucket sides in pixels; 0 takes the smallest that the base model allows."
     )
-    min_side: int = Field(default=0, ge=0, description="Shortest side of a bucket in pixels; 0 is half the resolution.")
-    max_side: int = Field(default=0, ge=0, description="Longest side of a bucket in pixels; 0 is twice the resolution.")
+    min_side: int = Field(
+        default=0, ge=0, description="Shortest side of a bucket in pixels; 0 is a third of the resolution."
+    )
+    max_side: int = Field(
+        default=0, ge=0, description="Longest side of a bucket in pixels; 0 is thrice the resolution."
+    )
     crop_budget: float | None = Field(
         default=None,
         ge=0,

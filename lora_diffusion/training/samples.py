@@ -3,17 +3,19 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from datasets_tools.bucket import Bucket, BucketRule, Crop, bucket_for, crop_for
 from datasets_tools.caption import with_trigger
+from datasets_tools.journal import Journal
 from datasets_tools.manifest import Manifest, Record, Rights
 from datasets_tools.mask import mask_files, mask_name
-from datasets_tools.scan import Scan, scan
+from datasets_tools.scan import Progress, Scan, scan_folder
 from datasets_tools.storage import sha256_file
 from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import PlanError
@@ -27,7 +29,6 @@ __all__ = [
     "Sources",
     "bucket_rule",
     "bucket_rules",
-    "load_manifest",
     "load_sources",
     "rgb",
     "samples_of",
@@ -100,23 +101,34 @@ class Sources:
         return [each for each in (self.style, self.regularisation, self.validation) if each is not None]
 
 
-def load_sources(plan: TrainPlan, *, resolution: int, step: int, today: date | None = None) -> Sources:
+def load_sources(
+    plan: TrainPlan,
+    *,
+    resolution: int,
+    step: int,
+    today: date | None = None,
+    journal: Journal | None = None,
+    on_progress: Progress | None = None,
+) -> Sources:
     """Scan every folder that a plan names. `resolution` and `step` are the base model's, in pixels.
 
-    Broken files are named in the log and left out, never fatal for the rest. With data.rights=require the rights of
-    whatever is trained on are compared with `today`. Raises PlanError, and NoImages for a folder without pictures.
+    Broken files are named in the log and left out, never fatal for the rest; masks, ordinary and held-out pictures may
+    lie inside the folder of the style. With data.rights=require the rights of whatever is trained on are compared with
+    `today`. Pictures that the journal knows are not decoded. Raises PlanError, and NoImages for a folder without
+    pictures.
     """
     data = plan.data
     rules = bucket_rules(data, resolution=resolution, step=step)
-    manifest = load_manifest(data, apart=_apart(plan), today=today)
+    look = partial(_scan, data=data, journal=journal, on_progress=on_progress)
+    manifest = _of_style(look(data.folder, trigger=data.trigger, skip=_apart(plan)), data, today)
     style = samples_of(manifest, rules, data)
     ordinary = held_out = None
     if data.regularisation:
-        found = _scan(data.regularisation, data, trigger="")
+        found = look(data.regularisation, trigger="")
         _require_rights(found.manifest, data, today)
         ordinary = PictureSet(manifest=found.manifest, samples=_plain_samples(found.manifest, rules[0], trigger=""))
     if plan.validation.folder:
-        found = _scan(plan.validation.folder, data, trigger=data.trigger)
+        found = look(plan.validation.folder, trigger=data.trigger)
         samples = _plain_samples(found.manifest, rules[0], trigger=data.trigger)
         held_out = PictureSet(manifest=found.manifest, samples=samples)
     return Sources(
@@ -126,15 +138,9 @@ def load_sources(plan: TrainPlan, *, resolution: int, step: int, today: date | N
     )
 
 
-def load_manifest(data: DataPlan, *, apart: Iterable[Path] = (), today: date | None = None) -> Manifest:
-    """Scan the folder of a plan. Broken files are named in the log and left out, never fatal for the rest.
-
-    Pictures below a folder of `apart` are something else (masks, validation), although they may lie inside this one.
-    Raises PlanError when no picture has a caption and the plan requires them, or a right that it requires is missing;
-    NoImages when there is no picture.
-    """
-    found = _scan(data.folder, data, trigger=data.trigger)
-    manifest = _without(found.manifest, apart)
+def _of_style(found: Scan, data: DataPlan, today: date | None) -> Manifest:
+    """Return the pictures of the style. Raises PlanError where they lack what the plan requires of them."""
+    manifest = found.manifest
     if not manifest.records:
         raise PlanError(f"no picture in {data.folder} can be trained on", hint="run check on it: it names each reason")
     captioned = [record for record in manifest.records if _has_caption(found, record)]
@@ -203,8 +209,23 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _scan(folder: str, data: DataPlan, *, trigger: str) -> Scan:
-    found = scan(picture_folder(folder), trigger=trigger, background=rgb(data.background))
+def _scan(
+    folder: str,
+    *,
+    data: DataPlan,
+    trigger: str,
+    journal: Journal | None,
+    on_progress: Progress | None,
+    skip: Sequence[Path] = (),
+) -> Scan:
+    found = scan_folder(
+        picture_folder(folder),
+        trigger=trigger,
+        background=rgb(data.background),
+        skip=skip,
+        journal=journal,
+        on_progress=on_progress,
+    )
     for finding in found.findings:
         if finding.severity == "blocks":
             _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
@@ -221,18 +242,6 @@ def _apart(plan: TrainPlan) -> list[Path]:
     if plan.data.masks != ALPHA:
         named.append(plan.data.masks)
     return [picture_folder(folder) for folder in named if folder]
-
-
-def _without(manifest: Manifest, apart: Iterable[Path]) -> Manifest:
-    folders = [folder.resolve() for folder in apart if folder.resolve() != manifest.folder.resolve()]
-    if not folders:
-        return manifest
-    kept = [
-        record
-        for record in manifest.records
-        if not any(manifest.path(record).resolve().is_relative_to(folder) for folder in folders)
-    ]
-    return Manifest(manifest.folder, tuple(kept))
 
 
 def _require_rights(manifest: Manifest, data: DataPlan, today: date | None) -> None:

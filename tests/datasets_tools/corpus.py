@@ -6,15 +6,22 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 
 RED = (200, 40, 30)
 
 
 def scene(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
-    """Return a smooth picture with structure; the seed decides the structure."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    """Return a smooth ground with crisp shapes on it; the seed decides both."""
+    numbers = np.random.default_rng(seed)
+    coarse = numbers.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for shape in (draw.rectangle, draw.ellipse, draw.rectangle, draw.ellipse):
+        left, top, across, along = numbers.uniform((0, 0, 0.15, 0.15), (0.7, 0.7, 0.35, 0.35))
+        box = (left * width, top * height, (left + across) * width, (top + along) * height)
+        shape(box, fill=tuple(int(value) for value in numbers.integers(0, 256, 3)))
+    return image
 
 
 def corners() -> Image.Image:

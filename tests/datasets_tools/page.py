@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
-from datasets_tools import check_folder, write_report
+from datasets_tools import DataSettings, check_folder, write_report
 from datasets_tools.bucket import BucketRule, bucket_for, crop_for
 from datasets_tools.finding import blocks, notes, warns
 from datasets_tools.health import Report, Sight
@@ -76,7 +76,7 @@ def written(report, tmp_path, **options):
 
 
 def checked(folder, tmp_path, **options):
-    return written(check_folder(folder, rule=RULE, **options), tmp_path)
+    return written(check_folder(folder, DataSettings(rule=RULE, **options)), tmp_path)
 
 
 def sight(file, width=96, height=64, **stated):

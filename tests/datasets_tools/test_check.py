@@ -2,20 +2,32 @@ import json
 from datetime import date
 
 import pytest
+from PIL import Image, ImageDraw, ImageFont
 
-from datasets_tools import check_folder
+from datasets_tools import DataSettings, check_folder
 from datasets_tools.bucket import BucketRule
 from datasets_tools.common_words import is_common
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding
 from datasets_tools.health import TITLES
-from tests.datasets_tools.corpus import encoded, photos, scene
+from datasets_tools.summary import summarise
+from tests.datasets_tools import corpus
+from tests.datasets_tools.corpus import encoded, scene
 
 RULE = BucketRule(resolution=64, step=8)
 
 
-def check(folder, **options):
-    return check_folder(folder, **({"rule": RULE, "trigger": "brndx"} | options))
+def photos(folder, count, **options):
+    """Fill a folder with pictures that nothing is wrong with: captioned, and with stated rights."""
+    corpus.photos(folder, count, **options)
+    (folder / "rights.csv").write_text("file_name,owner\n*,Ada\n")
+    return folder
+
+
+def check(folder, *, today=None, tokens=None, **options):
+    return check_folder(
+        folder, DataSettings(**({"rule": RULE, "trigger": "brndx"} | options)), today=today, tokens=tokens
+    )
 
 
 def of(report, code):
@@ -36,8 +48,8 @@ def test_the_json_has_the_promised_fields(tmp_path):
     assert {"score", "findings", "images", "buckets"} <= set(row)
     assert isinstance(row["score"], int)
     [bucket] = row["buckets"]
-    assert (bucket["width"], bucket["height"], bucket["count"]) == (72, 56, 2)
-    assert bucket["fill"] == pytest.approx(72 * 56 / 64**2)
+    assert (bucket["width"], bucket["height"], bucket["count"]) == (80, 56, 2)
+    assert bucket["fill"] == pytest.approx(80 * 56 / 64**2)
     assert {tuple(finding) for finding in row["findings"]} == {("code", "severity", "file", "reason", "remedy")}
 
 
@@ -97,20 +109,20 @@ def test_equal_captions_and_orphans_are_found(tmp_path):
 def test_a_picture_that_is_enlarged_or_loses_much_is_named_with_numbers(tmp_path):
     photos(tmp_path, 9)
     scene(40, 40, seed=50).save(tmp_path / "small.png")
-    scene(900, 100, seed=51).save(tmp_path / "wide.png")
+    scene(2000, 100, seed=51).save(tmp_path / "wide.png")
     report = check(tmp_path, rule=BucketRule(resolution=96, step=16))
     (small,) = of(report, "image-upscaled")
     (wide,) = of(report, "crop-loses")
     assert (small.file, wide.file) == ("small.png", "wide.png")
     assert "2.4 times to 96 x 96" in small.reason
-    assert "56% of it is cut off" in wide.reason
+    assert "55% of it is cut off" in wide.reason
 
 
 def test_a_size_with_fewer_pictures_than_the_batch_says_that_nothing_is_skipped(tmp_path):
     photos(tmp_path, 9)
     scene(64, 96, seed=50).save(tmp_path / "tall.png")
     (finding,) = of(check(tmp_path, batch_size=4), "bucket-small")
-    assert "only 1 picture is trained at 56 x 72" in finding.reason
+    assert "only 1 picture is trained at 56 x 80" in finding.reason
     assert "nothing is skipped" in finding.remedy
     assert of(check(tmp_path, batch_size=1), "bucket-small") == []
 
@@ -144,10 +156,12 @@ def test_few_pictures_are_said(tmp_path):
 
 
 def test_required_rights_block_where_missing_or_expired(tmp_path):
-    photos(tmp_path, 9)
+    corpus.photos(tmp_path, 9)
     rows = [{"file_name": f"photo 0{n}.png", "owner": "Ada", "expires": "2030-06-01"} for n in range(8)]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert check(tmp_path).findings == ()
+    assert [(one.code, one.severity, one.file) for one in check(tmp_path).findings] == [
+        ("rights-missing", "notes", "photo 08.png")
+    ]
     report = check(tmp_path, rights="require", today=date(2030, 6, 1))
     assert [finding.file for finding in report.findings] == ["photo 08.png"]
     assert report.blocked
@@ -187,3 +201,89 @@ def test_every_finding_of_a_messy_folder_has_a_title_a_reason_and_a_remedy(tmp_p
         assert not (finding.reason + finding.remedy).endswith(".")
     severities = [finding.severity for finding in report.findings]
     assert severities == sorted(severities, key=["blocks", "warns", "notes"].index)
+
+
+def test_the_pixels_are_judged(tmp_path):
+    photos(tmp_path, 9, size=(240, 160))
+    scene(240, 160, seed=20).resize((60, 40)).resize((240, 160)).save(tmp_path / "soft.png")
+    scene(240, 160, seed=21).save(tmp_path / "cheap.jpg", quality=15)
+    bars = Image.new("RGB", (240, 200))
+    bars.paste(scene(240, 160, seed=22), (0, 20))
+    bars.save(tmp_path / "bars.png")
+    report = check(tmp_path, rule=BucketRule(resolution=128, step=16))
+    judged = {"image-blurred", "image-compressed", "image-border"}
+    assert {(one.code, one.file) for one in report.findings if one.code in judged} == {
+        ("image-blurred", "soft.png"),
+        ("image-compressed", "cheap.jpg"),
+        ("image-border", "bars.png"),
+    }
+
+
+def test_lettering_is_noted_and_warned_of_where_it_would_be_mirrored(tmp_path):
+    photos(tmp_path, 9, size=(240, 160))
+    sign = Image.new("RGB", (480, 320), (250, 250, 240))
+    ImageDraw.Draw(sign).text((40, 120), "SUMMER SALE TODAY", fill=(20, 20, 60), font=ImageFont.load_default(40))
+    sign.save(tmp_path / "sign.png")
+    (note,) = of(check(tmp_path), "image-lettering")
+    (warning,) = of(check(tmp_path, flip=True), "flip-lettering")
+    assert (note.file, note.severity) == (warning.file, "notes") == ("sign.png", "notes")
+    assert warning.severity == "warns"
+
+
+def test_pictures_held_out_for_validation_that_training_sees_are_named(tmp_path):
+    folder = photos(tmp_path / "set", 9)
+    held = corpus.photos(folder / "held out", 1)
+    scene(seed=40).save(held / "other.png")
+    report = check(folder, validation=held)
+    (leak,) = of(report, "validation-leak")
+    assert leak.file == "photo 00.png"
+    assert report.images == 9
+    assert of(check(folder, validation=tmp_path / "nowhere"), "validation-missing")[0].severity == "blocks"
+
+
+def test_long_captions_show_the_words_that_would_be_lost(tmp_path):
+    photos(tmp_path, 9)
+    words = [f"word{number}" for number in range(80)]
+    (tmp_path / "photo 00.txt").write_text(" ".join(words))
+    (finding,) = of(check(tmp_path, trigger=""), "caption-long")  # without a tokenizer: a word is at least one token
+    assert finding.file == "photo 00.png"
+    assert "word75" in finding.reason
+    assert "word74" not in finding.reason
+
+    class Letters:
+        limit = 20
+
+        def spans(self, text):
+            return [(place, place + 1) for place in range(len(text))]
+
+    exact = of(check(tmp_path, trigger="", tokens=Letters()), "caption-long")
+    assert "photo 00.png" in {one.file for one in exact}
+
+
+def test_the_tables_of_the_report_count_every_picture(tmp_path):
+    photos(tmp_path, 9)
+    (tmp_path / "photo 01.txt").unlink()
+    (tmp_path / "photo 02.txt").write_text("")
+    (tmp_path / "gone.txt").write_text("nobody")
+    (tmp_path / "bad.png").write_bytes(b"")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "photo 03.png", "exclude": true}')
+    (tmp_path / "rights.csv").write_text("file_name,owner,expires\n*,Ada,\nphoto 04.png,Ada,2020-01-01\n")
+    report = check(tmp_path, today=date(2026, 1, 1))
+    counts = report.counts
+    assert (counts.captioned, counts.caption_missing, counts.caption_empty, counts.caption_orphans) == (6, 1, 1, 1)
+    assert (counts.rights_stated, counts.rights_missing, counts.rights_expired) == (7, 0, 1)
+    assert (counts.excluded, counts.unreadable, report.images) == (1, 1, 8)
+    assert 0 < sum(share for _, share in report.palette) <= 1.001
+    assert 1 <= len(report.palette) <= 8
+    assert report.changes[0].code == "image-unreadable"
+    assert len(report.changes) <= 3
+
+
+def test_the_summary_names_every_kind_of_finding_and_folds_long_lists(tmp_path):
+    photos(tmp_path, 9)
+    for number in range(8):
+        (tmp_path / f"photo 0{number}.txt").unlink()
+    text = summarise(check(tmp_path))
+    assert text.count("it has no caption") == 5
+    assert "3 more" in text
+    assert "of 100" in text.splitlines()[-1]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets_tools import check_folder, write_report
+from datasets_tools import DataSettings, check_folder, write_report
 from datasets_tools.bucket import Bucket, crop_for
 from datasets_tools.finding import blocks, warns
 from datasets_tools.health import Report, Sight
@@ -90,7 +90,7 @@ def test_colours_are_shown_with_their_share(tmp_path):
 
 def test_a_picture_that_vanished_broke_or_changed_is_a_placeholder(tmp_path):
     folder = photos(tmp_path / "set", 9)
-    report = check_folder(folder, rule=RULE)
+    report = check_folder(folder, DataSettings(rule=RULE))
     (folder / "photo 01.png").unlink()
     (folder / "photo 02.png").write_text("words")
     scene(64, 96, seed=3).save(folder / "photo 03.png")
@@ -102,14 +102,14 @@ def test_a_picture_that_vanished_broke_or_changed_is_a_placeholder(tmp_path):
 
 def test_progress_counts_the_pictures(tmp_path):
     calls = []
-    report = check_folder(photos(tmp_path / "set", 9), rule=RULE)
+    report = check_folder(photos(tmp_path / "set", 9), DataSettings(rule=RULE))
     written(report, tmp_path, on_progress=lambda done, total: calls.append((done, total)))
     assert calls == [(number, 9) for number in range(1, 10)]
 
 
 def test_pictures_are_read_while_writing_and_not_all_before(tmp_path):
     folder = photos(tmp_path / "set", 30)
-    report = check_folder(folder, rule=RULE)
+    report = check_folder(folder, DataSettings(rule=RULE))
 
     def at_first(done, total):
         if done == 1:
@@ -121,7 +121,7 @@ def test_pictures_are_read_while_writing_and_not_all_before(tmp_path):
 
 
 def test_an_interrupted_report_leaves_the_old_one(tmp_path):
-    report = check_folder(photos(tmp_path / "set", 3), rule=RULE)
+    report = check_folder(photos(tmp_path / "set", 3), DataSettings(rule=RULE))
     file = tmp_path / "r.html"
     file.write_text("old")
 

@@ -10,7 +10,7 @@ from PIL import Image
 from datasets_tools.errors import NoImages
 from datasets_tools.journal import Journal
 from datasets_tools.manifest import read_manifest
-from datasets_tools.scan import scan
+from datasets_tools.scan import scan_folder
 from tests.datasets_tools.corpus import bomb, encoded, photos, scene
 
 
@@ -20,7 +20,7 @@ def codes(scanned):
 
 def test_pictures_get_records_in_name_order_with_hash_size_and_caption(tmp_path):
     photos(tmp_path / "ü b", 3)
-    records = scan(tmp_path, trigger="brndx").manifest.records
+    records = scan_folder(tmp_path, trigger="brndx").manifest.records
     assert [record.file for record in records] == [f"ü b/photo 0{n}.png" for n in range(3)]
     assert {(record.width, record.height) for record in records} == {(96, 64)}
     assert records[1].caption == "brndx, a shape, number 1"
@@ -31,7 +31,7 @@ def test_pictures_get_records_in_name_order_with_hash_size_and_caption(tmp_path)
 def test_scanning_twice_with_any_number_of_workers_gives_the_same(tmp_path):
     photos(tmp_path, 9)
     (tmp_path / "bad.png").write_bytes(b"")
-    one, many = scan(tmp_path, workers=1), scan(tmp_path, workers=5)
+    one, many = scan_folder(tmp_path, workers=1), scan_folder(tmp_path, workers=5)
     assert one == many
     assert one.manifest.fingerprint == many.manifest.fingerprint
 
@@ -41,11 +41,11 @@ def test_an_edit_with_the_same_size_and_time_changes_the_fingerprint(tmp_path):
     file = tmp_path / "photo 00.png"
     pixels = Image.new("RGB", (8, 8), (1, 2, 3))
     file.write_bytes(encoded(pixels, "BMP"))
-    before, status = scan(tmp_path).manifest.fingerprint, file.stat()
+    before, status = scan_folder(tmp_path).manifest.fingerprint, file.stat()
     file.write_bytes(encoded(Image.new("RGB", (8, 8), (1, 2, 4)), "BMP"))
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert file.stat().st_size == status.st_size
-    assert scan(tmp_path).manifest.fingerprint != before
+    assert scan_folder(tmp_path).manifest.fingerprint != before
 
 
 def test_broken_files_become_findings_and_never_stop_the_rest(tmp_path):
@@ -62,7 +62,7 @@ def test_broken_files_become_findings_and_never_stop_the_rest(tmp_path):
     }
     for name, data in broken.items():
         (tmp_path / name).write_bytes(data)
-    scanned = scan(tmp_path)
+    scanned = scan_folder(tmp_path)
     assert len(scanned.manifest.records) == 2
     refused = [finding for finding in scanned.findings if finding.code == "image-unreadable"]
     assert {finding.file for finding in refused} == set(broken)
@@ -73,7 +73,7 @@ def test_nothing_is_left_out_without_being_listed(tmp_path):
     photos(tmp_path, 1)
     for name in ("clip.mp4", "notes.docx", "layers.xcf"):
         (tmp_path / name).write_bytes(b"\1\2\3")
-    (finding,) = [one for one in scan(tmp_path).findings if one.code == "other-files"]
+    (finding,) = [one for one in scan_folder(tmp_path).findings if one.code == "other-files"]
     assert "3 other files" in finding.reason
     assert "clip.mp4" in finding.reason
 
@@ -83,7 +83,7 @@ def test_hidden_files_and_the_litter_of_systems_are_ignored(tmp_path):
     for name in (".hidden.png", "._photo 00.png", "Thumbs.db", "desktop.ini", "__MACOSX/x.png", ".cache/y.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"litter")
-    scanned = scan(tmp_path)
+    scanned = scan_folder(tmp_path)
     assert scanned.findings == ()
     assert len(scanned.manifest.records) == 1
 
@@ -91,7 +91,7 @@ def test_hidden_files_and_the_litter_of_systems_are_ignored(tmp_path):
 def test_pictures_with_a_wrong_or_no_ending_are_read_by_content(tmp_path):
     (tmp_path / "a.jpg").write_bytes(encoded(scene(seed=1), "PNG"))
     (tmp_path / "export").write_bytes(encoded(scene(seed=2), "JPEG"))
-    scanned = scan(tmp_path)
+    scanned = scan_folder(tmp_path)
     assert len(scanned.manifest.records) == 2
     assert codes(scanned) == {("image-misnamed", "a.jpg"), ("image-misnamed", "export")}
 
@@ -100,19 +100,19 @@ def test_copies_and_lookalikes_are_found_and_different_pictures_are_not(tmp_path
     photos(tmp_path, 12, size=(240, 160))
     shutil.copy(tmp_path / "photo 03.png", tmp_path / "z copy.png")
     scene(240, 160, seed=5).resize((180, 120)).save(tmp_path / "z small.jpg", quality=70)
-    assert codes(scan(tmp_path)) == {("image-duplicate", "z copy.png"), ("image-near-duplicate", "z small.jpg")}
+    assert codes(scan_folder(tmp_path)) == {("image-duplicate", "z copy.png"), ("image-near-duplicate", "z small.jpg")}
 
 
 def test_flat_pictures_of_other_colours_are_not_lookalikes(tmp_path):
     for name, colour in (("a", (250, 0, 0)), ("b", (0, 250, 0)), ("c", (0, 0, 250))):
         Image.new("RGB", (64, 64), colour).save(tmp_path / f"{name}.png")
-    assert scan(tmp_path).findings == ()
+    assert scan_folder(tmp_path).findings == ()
 
 
 def test_tiny_pictures_are_named(tmp_path):
     for width, height in ((1, 1), (1, 5000), (31, 200), (32, 32)):
         scene(width, height, seed=width).save(tmp_path / f"{width}x{height}.png")
-    assert {file for code, file in codes(scan(tmp_path)) if code == "image-tiny"} == {
+    assert {file for code, file in codes(scan_folder(tmp_path)) if code == "image-tiny"} == {
         "1x1.png",
         "1x5000.png",
         "31x200.png",
@@ -124,7 +124,7 @@ def test_names_that_collide_on_other_systems_are_named(tmp_path):
     scene(seed=2).save(tmp_path / "a.png")
     if len(list(tmp_path.iterdir())) < 2:
         pytest.skip("this file system is one of them")
-    assert codes(scan(tmp_path)) == {("name-collision", "a.png")}
+    assert codes(scan_folder(tmp_path)) == {("name-collision", "a.png")}
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -134,12 +134,12 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_are_read(tmp_path)
     (inside / "out.png").symlink_to(tmp_path / "secret.png")
     (inside / "up").symlink_to(tmp_path)
     (inside / "loop").symlink_to(inside)
-    scanned = scan(inside)
+    scanned = scan_folder(inside)
     assert {file for code, file in codes(scanned) if code == "link-refused"} == {"out.png", "up", "loop"}
     assert len(scanned.manifest.records) == 1
     (inside / "twin.png").symlink_to(inside / "photo 00.png")
     (inside / "dangling.png").symlink_to(inside / "gone.png")
-    assert {("image-duplicate", "twin.png"), ("image-unreadable", "dangling.png")} <= codes(scan(inside))
+    assert {("image-duplicate", "twin.png"), ("image-unreadable", "dangling.png")} <= codes(scan_folder(inside))
 
 
 def test_what_the_loader_notes_becomes_a_finding(tmp_path):
@@ -147,7 +147,7 @@ def test_what_the_loader_notes_becomes_a_finding(tmp_path):
     scene(64, 64, seed=2).convert("CMYK").save(tmp_path / "b.tif")
     Image.new("RGBA", (64, 64), (1, 2, 3, 100)).save(tmp_path / "c.png")
     Image.new("I;16", (64, 64), 999).save(tmp_path / "d.png")
-    assert codes(scan(tmp_path)) == {
+    assert codes(scan_folder(tmp_path)) == {
         ("image-icc-broken", "a.png"),
         ("image-cmyk-without-profile", "b.tif"),
         ("image-transparent", "c.png"),
@@ -158,20 +158,20 @@ def test_what_the_loader_notes_becomes_a_finding(tmp_path):
 def test_progress_counts_every_file_once(tmp_path):
     photos(tmp_path, 5)
     seen = []
-    scan(tmp_path, on_progress=lambda done, total: seen.append((done, total)))
+    scan_folder(tmp_path, on_progress=lambda done, total: seen.append((done, total)))
     assert seen == [(number, 5) for number in range(1, 6)]
 
 
 def test_an_error_of_the_listener_stops_the_scan(tmp_path):
     photos(tmp_path, 5)
     with pytest.raises(ZeroDivisionError):
-        scan(tmp_path, on_progress=lambda done, total: 1 / 0)
+        scan_folder(tmp_path, on_progress=lambda done, total: 1 / 0)
 
 
 def test_a_misspelt_folder_is_answered_with_the_right_one(tmp_path):
     photos(tmp_path / "Brand Pictures" / "final", 1)
     with pytest.raises(NoImages, match="does not exist") as refused:
-        scan(tmp_path / "brand picturs" / "final")
+        scan_folder(tmp_path / "brand picturs" / "final")
     assert str(tmp_path / "Brand Pictures") in refused.value.hint
     assert refused.value.exit_code == 2
 
@@ -179,7 +179,7 @@ def test_a_misspelt_folder_is_answered_with_the_right_one(tmp_path):
 def test_a_file_in_place_of_a_folder_is_answered_with_its_folder(tmp_path):
     photos(tmp_path, 1)
     with pytest.raises(NoImages, match="is a file") as refused:
-        scan(tmp_path / "photo 00.png")
+        scan_folder(tmp_path / "photo 00.png")
     assert str(tmp_path) in refused.value.hint
 
 
@@ -188,20 +188,20 @@ def test_an_empty_folder_is_answered_with_the_folder_beside_it(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("x")
     with pytest.raises(NoImages, match="1 file but no picture") as refused:
-        scan(tmp_path / "empty")
+        scan_folder(tmp_path / "empty")
     assert str(tmp_path / "pictures") in refused.value.hint
 
 
 def test_a_folder_with_an_archive_says_to_unpack_it(tmp_path):
     (tmp_path / "set.zip").write_bytes(b"PK\3\4")
     with pytest.raises(NoImages) as refused:
-        scan(tmp_path)
+        scan_folder(tmp_path)
     assert refused.value.hint == "unpack set.zip first"
 
 
 def test_pictures_at_any_depth_are_found_without_naming_rules(tmp_path):
     photos(tmp_path / "10_brand style" / "deep", 1)
-    assert [record.file for record in scan(tmp_path).manifest.records] == ["10_brand style/deep/photo 00.png"]
+    assert [record.file for record in scan_folder(tmp_path).manifest.records] == ["10_brand style/deep/photo 00.png"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such names")
@@ -209,7 +209,7 @@ def test_names_in_another_encoding_are_listed_and_the_rest_can_be_written(tmp_pa
     photos(tmp_path, 1)
     with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
         file.write(encoded(scene(seed=5), "PNG"))
-    scanned = scan(tmp_path)
+    scanned = scan_folder(tmp_path)
     assert codes(scanned) == {("name-undecodable", "caf?.png")}
     scanned.manifest.write(tmp_path / "manifest.jsonl")
     json.dumps([finding.file for finding in scanned.findings], ensure_ascii=False).encode()
@@ -219,7 +219,7 @@ def test_names_in_another_encoding_are_listed_and_the_rest_can_be_written(tmp_pa
 def test_a_pipe_with_the_name_of_a_picture_is_refused_not_waited_for(tmp_path):
     photos(tmp_path, 1)
     os.mkfifo(tmp_path / "pipe.png")
-    (finding,) = scan(tmp_path).findings
+    (finding,) = scan_folder(tmp_path).findings
     assert (finding.code, finding.file) == ("image-unreadable", "pipe.png")
 
 
@@ -231,7 +231,7 @@ def test_strange_names_are_kept_exactly(tmp_path, name):
         scene().save(tmp_path / name)
     except OSError:
         pytest.skip("this file system refuses the name")
-    scan(tmp_path).manifest.write(tmp_path / "manifest.jsonl")
+    scan_folder(tmp_path).manifest.write(tmp_path / "manifest.jsonl")
     (record,) = read_manifest(tmp_path / "manifest.jsonl").records
     assert record.file == name
 
@@ -240,7 +240,7 @@ def test_numbered_folders_of_other_trainers_weigh_their_pictures(tmp_path):
     photos(tmp_path / "2_brand style", 2)
     photos(tmp_path / "6_brand style" / "inner", 1, size=(120, 80))
     photos(tmp_path / "2024_summer", 1, size=(64, 96))
-    found = scan(tmp_path)
+    found = scan_folder(tmp_path)
     assert {record.file: record.repeats for record in found.manifest.records} == {
         "2_brand style/photo 00.png": 2.0,
         "2_brand style/photo 01.png": 2.0,
@@ -252,7 +252,7 @@ def test_numbered_folders_of_other_trainers_weigh_their_pictures(tmp_path):
 
 def test_one_number_for_all_folders_changes_nothing(tmp_path):
     photos(tmp_path / "10_brand", 2)
-    found = scan(tmp_path)
+    found = scan_folder(tmp_path)
     assert {record.repeats for record in found.manifest.records} == {1.0}
     assert found.findings == ()
 
@@ -260,23 +260,23 @@ def test_one_number_for_all_folders_changes_nothing(tmp_path):
 def test_folders_to_skip_are_not_entered(tmp_path):
     photos(tmp_path, 2)
     photos(tmp_path / "masks", 2)
-    assert len(scan(tmp_path, skip=[tmp_path / "masks"]).manifest.records) == 2
+    assert len(scan_folder(tmp_path, skip=[tmp_path / "masks"]).manifest.records) == 2
 
 
 def test_a_second_scan_with_a_journal_decodes_only_what_changed(tmp_path):
     pictures = photos(tmp_path / "pictures", 4)
     (pictures / "broken.png").write_bytes(encoded(scene(), "PNG")[:-40])
     place = tmp_path / "scan.jsonl"
-    first = scan(pictures, journal=Journal(place))
+    first = scan_folder(pictures, journal=Journal(place))
     size = place.stat().st_size
     (pictures / "photo 01.png").rename(pictures / "renamed.png")  # content decides, not the name
-    second = scan(pictures, journal=Journal(place))
+    second = scan_folder(pictures, journal=Journal(place))
     assert place.stat().st_size == size
     assert {seen.sha256: replace(seen, file="") for seen in first.pictures} == {
         seen.sha256: replace(seen, file="") for seen in second.pictures
     }
     assert codes(first) >= {("image-unreadable", "broken.png")} <= codes(second)
     scene(96, 64, seed=99).save(pictures / "photo 02.png")
-    third = scan(pictures, journal=Journal(place))
+    third = scan_folder(pictures, journal=Journal(place))
     assert len(place.read_bytes().splitlines()) == 6
-    assert third == scan(pictures)
+    assert third == scan_folder(pictures)

@@ -1,0 +1,21 @@
+"""What the commands share: results go to stdout, with --json as exactly one object; everything else goes to stderr."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["Json", "answer", "say"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
+
+
+def answer(found: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a result: as one JSON object, or as text."""
+    sys.stdout.write((json.dumps(found, ensure_ascii=False) if as_json else text) + "\n")
+
+
+def say(text: str) -> None:
+    """Tell the person something that is no result."""
+    sys.stderr.write(f"{text}\n")

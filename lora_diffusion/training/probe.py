@@ -1,0 +1,177 @@
+"""Measure what a plan needs by training it for a moment: time, memory and disk, on this machine, at the largest size.
+
+The probe is a process of its own: its peak memory is the run's, and where memory does not suffice the system ends the
+probe and not the check. It trains a copy of the plan on a few of its pictures in a temporary folder.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets_tools.bucket import Bucket
+from datasets_tools.health import Sight
+from lora_diffusion.errors import LoraDiffusionError
+from lora_diffusion.settings import from_toml, to_toml
+from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.samples import ALPHA
+
+__all__ = ["Needs", "OutOfMemory", "probe"]
+
+_STEPS = 4  # the first is slower by compilation, caches and growing memory; the median of the others is used
+_SECONDS = 900
+
+
+class OutOfMemory(LoraDiffusionError):
+    """The probe step did not fit into memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What the probe measured: seconds and bytes.
+
+    Args:
+        seconds_per_step: median at the largest size, without the first step.
+        start_seconds: loading the base model, the injection, the first step's surplus.
+        encode_seconds: for one picture, once per picture and run.
+        peak_bytes: of the process, or of the GPU where it trains there.
+        cache_bytes: for one picture; `snapshot_bytes`: one snapshot.
+    """
+
+    seconds_per_step: float
+    start_seconds: float
+    encode_seconds: float
+    peak_bytes: int
+    cache_bytes: int
+    snapshot_bytes: int
+
+
+def probe(plan: TrainPlan, sights: Sequence[Sight], folder: Path) -> Needs:
+    """Train `plan` for a few steps on the pictures of its largest bucket. `folder` holds the pictures of `sights`.
+
+    Raises OutOfMemory where the step does not fit, LoraDiffusionError with what the trainer said where it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="lora-diffusion-probe-") as temporary:
+        place = Path(temporary)
+        _copy_pictures(sights, plan.run.batch_size, folder, place / "pictures")
+        (place / "plan.toml").write_text(to_toml(_small(plan, place)), encoding="utf-8")
+        environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+            environment.pop(name, None)  # under accelerate launch the probe is still one process
+        command = [sys.executable, "-m", "lora_diffusion.training.probe", str(place)]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, env=environment, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LoraDiffusionError(
+                f"{_STEPS} steps took longer than {_SECONDS} s", hint="lower data.resolution or run.batch_size"
+            ) from error
+        return _needs(done)
+
+
+def _needs(done: "subprocess.CompletedProcess[str]") -> Needs:
+    if done.returncode == 0:
+        return Needs(**json.loads(done.stdout.splitlines()[-1]))
+    said = done.stderr.strip().splitlines()
+    if done.returncode in (-9, 137) or any("out of memory" in line.lower() or "MemoryError" in line for line in said):
+        raise OutOfMemory("one step at the largest size does not fit into memory", hint=LESS_MEMORY)
+    raise LoraDiffusionError(
+        f"a probe step failed: {said[-1] if said else done.returncode}", hint="train shows the same"
+    )
+
+
+LESS_MEMORY = "set run.gradient_checkpointing=true, lower run.micro_batch, data.resolution or adapter.rank"
+
+
+def largest(sights: Sequence[Sight]) -> Bucket:
+    """Return the bucket with the most pixels."""
+    return max((sight.bucket for sight in sights), key=lambda bucket: (bucket.width * bucket.height, bucket))
+
+
+def _copy_pictures(sights: Sequence[Sight], count: int, source: Path, target: Path) -> None:
+    bucket = largest(sights)
+    chosen = [sight.record for sight in sights if sight.bucket == bucket]
+    target.mkdir()
+    for number in range(count):
+        record = chosen[number % len(chosen)]
+        copy = target / f"{number}{Path(record.file).suffix}"
+        shutil.copyfile(source / record.file, copy)
+        copy.with_suffix(".txt").write_text(record.caption or "picture", encoding="utf-8")
+
+
+def _small(plan: TrainPlan, place: Path) -> TrainPlan:
+    """Return the plan with the same work per step, but few steps, own folders and nothing beside the steps."""
+    masks = ALPHA if plan.data.masks == ALPHA else ""
+    data: dict[str, object] = {"folder": str(place / "pictures"), "cache": str(place / "cache"), "masks": masks}
+    data |= {"captions": "optional", "repeats": {}, "rights": "optional", "more_resolutions": ()}
+    run = {"out": str(place / "run"), "steps": _STEPS, "snapshot_every": 0, "tensorboard": False}
+    return plan.model_copy(
+        update={
+            "data": plan.data.model_copy(update=data),
+            "run": plan.run.model_copy(update=run),
+            "previews": plan.previews.model_copy(update={"every": 0}),
+            "validation": plan.validation.model_copy(update={"folder": ""}),
+        }
+    )
+
+
+def _measure(place: Path) -> dict[str, Any]:
+    """Train the plan in `place`: what the child process does."""
+    from lora_diffusion.training.events import Encoded, Event, Stepped
+    from lora_diffusion.training.loop import train
+
+    began, encoded, seconds = time.perf_counter(), [], []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Encoded):
+            encoded.append(time.perf_counter())
+        elif isinstance(event, Stepped):
+            seconds.append(event.seconds)
+
+    plan = from_toml(TrainPlan, place / "plan.toml")
+    train(plan, on_event=hear)
+    steady = sorted(seconds[1:])[len(seconds[1:]) // 2]
+    pictures = max(1, len(encoded))
+    whole = time.perf_counter() - began
+    return asdict(
+        Needs(
+            seconds_per_step=steady,
+            start_seconds=max(0.0, whole - sum(seconds) + seconds[0] - steady),
+            encode_seconds=(encoded[-1] - encoded[0]) / (pictures - 1) if pictures > 1 else 0.0,
+            peak_bytes=_peak_bytes(),
+            cache_bytes=_size(place / "cache") // pictures,
+            snapshot_bytes=_size(place / "run" / "snapshots"),
+        )
+    )
+
+
+def _peak_bytes() -> int:
+    import torch
+
+    if torch.cuda.is_available() and torch.cuda.max_memory_reserved():
+        return torch.cuda.max_memory_reserved()
+    import psutil
+
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):
+        return int(memory.peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(_measure(Path(sys.argv[1]))) + "\n")
