@@ -19,9 +19,9 @@ _NEAR = (0.98, 1.10)
 # Crops below 1 % are all as good. On a grid of 8 px that brings the mean area from 104 % of the budget to 100 %, and
 # near halves the number of buckets.
 _SEEN = 0.99
-# A size further off than this is taken only where the crop budget or the allowed sides leave no other.
-_WIDE = (0.5, 1.25)
+# No size is larger than this for the sake of the crop; nor smaller, unless the crop budget leaves no other.
 _BELOW = (0.0, 1.25)
+_WIDE = (0.5, 1.25)
 _ANY = (0.0, float("inf"))
 # Pixels above the budget cost time and memory, missing ones cost detail for good: they count half.
 _OVER = 0.5
@@ -127,7 +127,6 @@ def bucket_for(width: int, height: int, rule: BucketRule) -> Bucket:
     image = _Image(width=width, height=height, rule=rule, budget=budget)
     for crop, area, judge in (
         (rule.crop_budget, _NEAR, image.by_crop),
-        (rule.crop_budget, _WIDE, image.by_area),
         (rule.crop_budget, _BELOW, image.by_area),
         (1.0, _WIDE, image.by_crop),
         (1.0, _ANY, image.by_area),

@@ -153,15 +153,14 @@ class Shards:
 
     def _refresh(self) -> None:
         self._listed_ns = self._modified_ns()  # before listing, so that a later change shows
-        names = _shard_names(self._folder)
-        for gone in self._shards.keys() - set(names):
+        found = _shard_files(self._folder)
+        for gone in self._shards.keys() - found.keys():
             self._drop(gone)
-        for name in names:
-            if name not in self._shards:
-                self._remember(name, _indexed(self._folder / name))
+        new = [entry for name, entry in found.items() if name not in self._shards]
+        for entry in sorted(new, key=_age):
+            self._remember(entry.name, _indexed(Path(entry.path)))
 
     def _remember(self, name: str, places: Collection[_Place]) -> None:
-        self._drop(name)
         self._shards[name] = tuple(places)
         for place in places:
             self._places.setdefault(place.key, []).append(place)
@@ -218,14 +217,19 @@ def _read(path: Path, place: _Place) -> bytes:
         return _unframed(place.key, file.read(place.end - place.start))
 
 
-def _shard_names(folder: Path) -> list[str]:
-    """Return the shards of a folder, oldest first; other files and old caches are none."""
+def _shard_files(folder: Path) -> dict[str, os.DirEntry[str]]:
+    """Return the shards of a folder by name; other files and caches of older versions are none."""
     try:
         with os.scandir(folder) as entries:
-            found = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if _is_shard(entry.name)]
-    except OSError:  # not there yet, or removed while we looked
-        return []
-    return [name for _, name in sorted(found)]
+            return {entry.name: entry for entry in entries if _is_shard(entry.name)}
+    except OSError:  # not there yet, or not ours: then writing says so
+        return {}
+
+
+def _age(entry: os.DirEntry[str]) -> tuple[int, str]:
+    with suppress(OSError):  # removed since it was listed
+        return entry.stat().st_mtime_ns, entry.name
+    return 0, entry.name
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 from time import process_time
 
 import pytest
@@ -109,6 +110,14 @@ def test_copies_of_a_sample_share_a_batch_only_where_there_are_too_few_batches(b
         assert len(batch) <= size
         for index, copies in Counter(batch).items():
             assert copies <= -(-copies_of[index] // batches_of[buckets[index]])
+
+
+def test_batches_that_begin_with_copies_of_one_sample_are_spread_over_the_epoch():
+    plans = [
+        plan_epoch([SQUARE, WIDE, WIDE, WIDE, WIDE], 1, seed=seed, epoch=0, repeats=[4, 1, 1, 1, 1])
+        for seed in range(8)
+    ]
+    assert any(0 < sum(len(set(pair)) == 1 for pair in pairwise(plan)) < 3 for plan in plans)
 
 
 def test_epochs_without_a_batch_are_passed_over_but_counted():

@@ -260,7 +260,28 @@ def test_what_another_process_stores_is_found(tmp_path):
     assert same(mine.get(KEY, never), tensors())
 
 
-def test_what_another_process_has_merged_is_found(tmp_path):
+def test_what_is_stored_within_one_tick_of_the_folders_clock_is_found(tmp_path):
+    mine = TensorCache(tmp_path)
+    mine.get(cache_key(number=0), tensors)
+    assert not mine.has(KEY)
+    listed = tmp_path.stat().st_mtime_ns
+    TensorCache(tmp_path).get(KEY, tensors)
+    os.utime(tmp_path, ns=(listed, listed))
+    assert mine.has(KEY)
+
+
+def test_of_two_entries_the_newer_is_read_so_that_damage_is_said_once(tmp_path, caplog):
+    entries, shard = filled(tmp_path)
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert len(read_all(tmp_path, entries)) == 1
+    os.utime(shard, (0, 0))
+    caplog.clear()
+    assert not read_all(tmp_path, entries)
+    assert not caplog.text
+
+
+def test_what_another_process_has_merged_is_found(tmp_path, caplog):
     entries = {cache_key(number=number): {"x": torch.full((3,), number)} for number in range(6)}
     for key, entry in entries.items():
         TensorCache(tmp_path).get(key, partial(dict, entry))
@@ -270,6 +291,7 @@ def test_what_another_process_has_merged_is_found(tmp_path):
     assert len(shards(tmp_path)) == 1
     for key, entry in entries.items():
         assert same(mine.get(key, never), entry)
+    assert not caplog.text
 
 
 FILL = """
@@ -412,6 +434,38 @@ def test_compacting_leaves_full_shards_and_mends_damaged_ones(tmp_path):
     assert merged != full
     assert len(read_all(tmp_path, entries)) == 1
     assert same(TensorCache(tmp_path).get(KEY, never), tensors())
+
+
+def numbered(folder, numbers):
+    """One shard with an entry for each number."""
+    with TensorCache(folder) as cache:
+        for number in numbers:
+            cache.get(cache_key(number=number), lambda number=number: {"x": torch.full((3,), number)})
+
+
+def counts(folder):
+    found = []
+    for shard in shards(folder):
+        with safe_open(shard, framework="pt") as file:
+            found.append(len(file.keys()))
+    return sorted(found)
+
+
+def test_compacting_fills_shards_to_512_entries(tmp_path):
+    for start in (0, 200, 400):
+        numbered(tmp_path, range(start, start + 200))
+    TensorCache(tmp_path).compact()
+    assert counts(tmp_path) == [88, 512]
+
+
+def test_compacting_drops_what_a_full_shard_holds_already(tmp_path):
+    numbered(tmp_path / "other", range(3))
+    numbered(tmp_path, range(512))
+    for shard in shards(tmp_path / "other"):
+        shard.rename(tmp_path / shard.name)
+    numbered(tmp_path, [600])
+    TensorCache(tmp_path).compact()
+    assert counts(tmp_path) == [1, 512]
 
 
 def test_compacting_removes_what_a_writer_left_aside_long_ago(tmp_path):
