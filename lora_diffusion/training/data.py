@@ -14,20 +14,8 @@ from lora_diffusion.families.base import Conditioning
 from lora_diffusion.seeds import generator, seed_of
 from lora_diffusion.training.encode import EncodedSet, EncodedSources, Texts
 from lora_diffusion.training.plan import DataPlan, TrainPlan
-from lora_diffusion.training.samples import bucket_rule, load_manifest, rgb
 
-__all__ = [
-    "CaptionPlan",
-    "Draw",
-    "GlobalBatch",
-    "MicroBatch",
-    "Stream",
-    "TrainingData",
-    "bucket_rule",
-    "load_manifest",
-    "rgb",
-    "varied",
-]
+__all__ = ["CaptionPlan", "Draw", "GlobalBatch", "MicroBatch", "Stream", "TrainingData", "varied"]
 
 REGULARISATION_SHARE = 4  # style pictures of a step for each regularisation picture: a quarter more work, not twice
 

@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from datetime import date
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from datasets_tools.cache import TensorCache, cache_key
+from datasets_tools.journal import Journal
 from lora_diffusion.adapters.inject import choose_targets
 from lora_diffusion.devices import DTYPES, choose_device
 from lora_diffusion.errors import PlanError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Conditioning, Family
-from lora_diffusion.training.events import Encoded, OnEvent, ignore
+from lora_diffusion.training.asking import journal_path
+from lora_diffusion.training.events import Encoded, OnEvent, Scanned, ignore
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.processes import settled
 from lora_diffusion.training.run import Run
@@ -200,11 +203,11 @@ def encode_sources(
     return encoded
 
 
-def fill_cache(plan: TrainPlan, *, on_event: OnEvent = ignore) -> int:
+def fill_cache(plan: TrainPlan, *, today: date | None = None, on_event: OnEvent = ignore) -> int:
     """Encode what a training of this plan will read into its cache; return how many entries were new.
 
     The base model's denoiser is let go at once: encoding needs the VAE and the text encoders. Raises what `train` would
-    raise about pictures and base model.
+    raise about pictures and base model; rights are compared with `today`.
     """
     plan = settled(plan)
     path = locate(plan.base.path)
@@ -214,7 +217,14 @@ def fill_cache(plan: TrainPlan, *, on_event: OnEvent = ignore) -> int:
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
     targets = choose_targets(family.slots(components), plan.adapter, family.targets)
     components.denoiser = torch.nn.Identity()
-    sources = load_sources(plan, resolution=components.resolution, step=components.bucket_step)
+    sources = load_sources(
+        plan,
+        resolution=components.resolution,
+        step=components.bucket_step,
+        today=today,
+        journal=Journal(journal_path(plan)),
+        on_progress=lambda done, total: on_event(Scanned(done=done, total=total)),
+    )
     with TensorCache(Run(Path(plan.run.out), plan).cache) as cache:
         encoder = Encoder(family, components, cache, plan=plan)
         texts = Texts(encoder, train_text=any(each.startswith("text_encoder") for each in targets))

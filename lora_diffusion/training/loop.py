@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datasets_tools.cache import TensorCache
 from datasets_tools.errors import DatasetError
+from datasets_tools.journal import Journal
 from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.devices import DTYPES, keep_freed_memory
 from lora_diffusion.errors import NonFiniteLoss, SnapshotError
@@ -24,10 +25,11 @@ from lora_diffusion.families.packing import can_pack, pack
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.seeds import seeded
 from lora_diffusion.training import snapshot
+from lora_diffusion.training.asking import journal_path
 from lora_diffusion.training.books import Books
 from lora_diffusion.training.data import GlobalBatch, TrainingData
 from lora_diffusion.training.encode import Encoder, Texts, encode_sources
-from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, Validated, ignore
+from lora_diffusion.training.events import OnEvent, Previewed, Scanned, Snapshotted, Started, Stepped, Validated, ignore
 from lora_diffusion.training.loss import LossModule
 from lora_diffusion.training.metadata import metadata_of
 from lora_diffusion.training.optim import optimizer, rate_factor, set_rate
@@ -105,7 +107,14 @@ def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> "Session":
     path = locate(plan.base.path)
     family = detect(path, plan.base.family)
     resolution, bucket_step = family.geometry(path)
-    sources = load_sources(plan, resolution=resolution, step=bucket_step, today=date.today())
+    sources = load_sources(
+        plan,
+        resolution=resolution,
+        step=bucket_step,
+        today=date.today(),
+        journal=Journal(journal_path(plan)),
+        on_progress=lambda done, total: on_event(Scanned(done=done, total=total)),
+    )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     dtype = DTYPES[plan.run.precision]

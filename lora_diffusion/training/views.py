@@ -6,10 +6,6 @@ They are few and fixed, so that each is encoded once and kept like any picture; 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
-from lora_diffusion.seeds import generator
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -55,6 +51,10 @@ def applied(view: View, image: "Image") -> "Image":
 
 
 def _colours(sha256: str, number: int, strength: float) -> tuple[float, float, float]:
+    import torch
+
+    from lora_diffusion.seeds import generator
+
     drawn = torch.rand(3, generator=generator(0, sha256, number, "colours"), dtype=torch.float64)
     brightness, contrast, saturation = (round(1 + strength * (2 * each - 1), 4) for each in drawn.tolist())
     return brightness, contrast, saturation

