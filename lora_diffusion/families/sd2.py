@@ -15,7 +15,7 @@ from lora_diffusion.families.base import Configs
 from lora_diffusion.families.layout import Layout, layout_of_configs, sd2_texts
 from lora_diffusion.families.names import Naming
 from lora_diffusion.families.single_file import Header
-from lora_diffusion.families.stable_diffusion import UNET_TARGETS, StableDiffusion
+from lora_diffusion.families.stable_diffusion import UNET_TARGETS, StableDiffusion, says
 
 __all__ = ["NAMING", "StableDiffusion2"]
 
@@ -53,8 +53,9 @@ class StableDiffusion2(StableDiffusion):
                 hint=f"write `parameterization: v` (the models for 768 pixels) or `parameterization: eps` (512) into "
                 f"{path.stem}.yaml beside it, or use its diffusers folder",
             )
+        found = super().told(path, header, configs)
         unet = {**configs["unet"], "sample_size": _SIDES[predicts]}
-        return {**configs, "unet": unet, "scheduler": {**configs["scheduler"], "prediction_type": predicts}}
+        return {**found, "unet": unet, "scheduler": {**found["scheduler"], "prediction_type": predicts}}
 
     def layout(self, configs: Configs) -> Layout:
         texts = sd2_texts(configs["text_encoder"]["num_hidden_layers"])
@@ -70,11 +71,8 @@ class StableDiffusion2(StableDiffusion):
 
 def _evidence(path: Path, header: Header) -> Iterator[str]:
     """Yield what is said about the prediction of a file, the most reliable first."""
-    said = header.metadata.get("modelspec.prediction_type", "").lower()
-    if said:
-        yield _V if said.startswith("v") else _EPSILON
-    if "v_pred" in header.shapes:
-        yield _V
+    if said := says(header):
+        yield said
     beside = path.with_suffix(".yaml")
     if beside.is_file():  # the config of the original program, which predicts the noise where it says nothing
         found = _PARAMETERIZATION.search(beside.read_text("utf-8", errors="replace"))

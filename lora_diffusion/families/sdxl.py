@@ -65,13 +65,6 @@ class StableDiffusionXL(StableDiffusion):
     def described(self, index: Mapping[str, Any], unet: Mapping[str, Any]) -> bool:
         return index.get("_class_name") == self.pipeline_class and unet.get("addition_embed_type") == "text_time"
 
-    def told(self, path: Path, header: Header, configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        v = "v_pred" in header.shapes or header.metadata.get("modelspec.prediction_type", "").startswith("v")
-        scheduler = {**configs["scheduler"], "prediction_type": "v_prediction" if v else "epsilon"}
-        if "ztsnr" in header.shapes:
-            scheduler |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-        return {**configs, "scheduler": scheduler}
-
     def layout(self, configs: Configs) -> Layout:
         texts = sdxl_texts(configs["text_encoder_2"]["num_hidden_layers"])
         return layout_of_configs(configs["unet"], configs["vae"], texts)

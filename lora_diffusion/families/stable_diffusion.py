@@ -20,7 +20,7 @@ from lora_diffusion.families.single_file import Header
 from lora_diffusion.families.tokenizer import tokenizer
 from lora_diffusion.objectives import objective
 
-__all__ = ["UNET_TARGETS", "StableDiffusion"]
+__all__ = ["UNET_TARGETS", "StableDiffusion", "says"]
 
 UNET_TARGETS: Mapping[str, tuple[str, ...]] = {
     "attention": ("denoiser.*.attn[12].to_[qkv]", "denoiser.*.attn[12].to_out.0"),
@@ -62,7 +62,10 @@ class StableDiffusion(Family):
 
     def told(self, path: Path, header: Header, configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         """Return the configs of a file of others, mended by what the file says elsewhere."""
-        return configs
+        said = {"prediction_type": says(header) or configs["scheduler"]["prediction_type"]}
+        if "ztsnr" in header.shapes:
+            said |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        return {**configs, "scheduler": {**configs["scheduler"], **said}}
 
     def detect(self, path: Path) -> bool:
         if path.is_file():
@@ -219,6 +222,14 @@ class StableDiffusion(Family):
             feature_extractor=None,
             requires_safety_checker=False,
         )
+
+
+def says(header: Header) -> str:
+    """Return the prediction type that a file states in its metadata or by a marker key, or nothing."""
+    said = header.metadata.get("modelspec.prediction_type", "").lower()
+    if "v_pred" in header.shapes or said.startswith("v"):
+        return "v_prediction"
+    return "epsilon" if said else ""
 
 
 def _geometry(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int]:

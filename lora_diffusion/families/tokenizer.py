@@ -1,13 +1,14 @@
 """The tokenizer of a base model: inside it, beside it, or in a folder that was named."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families import single_file
 
-__all__ = ["tokenizer"]
+__all__ = ["padded_files", "tokenizer"]
 
 _FIRST = "tokenizer"
 _OPEN_CLIP_PAD = "!"  # entry 0 of the vocabulary: OpenCLIP fills up with zeros where CLIP repeats the end
@@ -27,6 +28,16 @@ def tokenizer(path: Path, named: str, vocabulary: int, *, folder: str = _FIRST) 
     if not named and (folder == _FIRST or own.is_dir()):
         return _first(path, [own], vocabulary, padded=False)
     return _first(path, [Path(named) if named else path / _FIRST], vocabulary, padded=folder != _FIRST)
+
+
+def padded_files(files: Mapping[str, str]) -> dict[str, str]:
+    """Return the files of a tokenizer, text by name, changed so that it fills up as OpenCLIP does."""
+    changed = {}
+    for name, text in files.items():
+        if name in ("tokenizer_config.json", "special_tokens_map.json"):
+            text = json.dumps({**json.loads(text), "pad_token": _OPEN_CLIP_PAD}, indent=2)
+        changed[name] = text
+    return changed
 
 
 def _first(path: Path, places: Sequence[Path], vocabulary: int, *, padded: bool) -> Any:
