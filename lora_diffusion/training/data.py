@@ -149,14 +149,18 @@ class Stream:
         return GlobalBatch(step=step, draws=tuple(draws), stream=self)
 
     def text(self, step: int, draw: Draw) -> Conditioning:
+        """Return what the step says of a sample: its caption, and its size where the family tells that."""
+        return {**self._texts(self._caption(step, draw)), **self.pictures.sizes[draw.index]}
+
+    def _caption(self, step: int, draw: Draw) -> str:
         plan = self._captions
         dropped = torch.rand(1, generator=self._generator(step, draw, "caption")).item()
         if dropped < plan.dropout:
-            return self._texts("")
+            return ""
         caption = self.pictures.samples[draw.index].caption
         if plan.shuffle or plan.tag_dropout:
             caption = varied(caption, plan, _numbers(self._generator(step, draw, "tags")))
-        return self._texts(caption)
+        return caption
 
     def latents(self, step: int, draw: Draw) -> tuple[Tensor, Tensor | None]:
         """Return the latents of the view that the step sees, and the mask turned with it."""

@@ -39,11 +39,15 @@ _log = logging.getLogger("lora_diffusion")
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSet:
-    """A folder as tensors: latents [c, h, w] by sample and view, masks [h, w] in 0..1 by sample (None: all ones)."""
+    """A folder as tensors: latents [c, h, w] by sample and view, masks [h, w] in 0..1 by sample (None: all ones).
+
+    `sizes` is what the family tells its denoiser of the size and crop of each sample, beside the text.
+    """
 
     samples: tuple[Sample, ...]
     latents: tuple[tuple[Tensor, ...], ...]
     masks: tuple[Tensor | None, ...]
+    sizes: tuple[Conditioning, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +96,11 @@ class Encoder:
                 hint=f"paint what counts white in {sample.mask.path}, or remove the mask",
             )
         return None if mask.min() == 1 else self._mask_floor + (1 - self._mask_floor) * mask
+
+    def sizes(self, sample: Sample) -> Conditioning:
+        """Return what the denoiser is told of a sample's size: nothing in most families."""
+        record, crop = sample.record, sample.crop
+        return self._family.size_ids((record.width, record.height), crop.box[:2], crop.size)
 
     def text(self, caption: str) -> Conditioning:
         """Return the conditioning of one caption from the cache."""
@@ -190,7 +199,12 @@ def encode_sources(
             latents.append(tuple(views))
             masks.append(encoder.mask(sample, views[0]))
         _name_unmasked(found, masks)
-        return EncodedSet(samples=found.samples, latents=tuple(latents), masks=tuple(masks))
+        return EncodedSet(
+            samples=found.samples,
+            latents=tuple(latents),
+            masks=tuple(masks),
+            sizes=tuple(map(encoder.sizes, found.samples)),
+        )
 
     encoded = EncodedSources(
         style=encode(sources.style),

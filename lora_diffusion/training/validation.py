@@ -57,7 +57,7 @@ class Validation:
             torch.randn(latents.shape, generator=generator(self._seed, "validation", index, part))
             for part in range(PARTS)
         ]
-        text = self._texts(self._pictures.samples[index].caption)
+        text = {**self._texts(self._pictures.samples[index].caption), **self._pictures.sizes[index]}
         return MicroBatch(
             latents=latents.expand(PARTS, *latents.shape),
             noise=torch.stack(noise),

@@ -10,10 +10,12 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from lora_diffusion.errors import PlanError
+from lora_diffusion.families.sdxl import StableDiffusionXL
 from lora_diffusion.training import loop
 from lora_diffusion.training.encode import fill_cache
 from lora_diffusion.training.events import Encoded
 from tests import tiny
+from tests.training.everything import EVERYTHING, everything
 from tests.training.made import made
 
 CHANGING = ("data.flip=true", "data.colour_jitter=0.1", "data.masks=alpha", "data.more_resolutions=96")
@@ -147,3 +149,28 @@ def test_a_damaged_entry_is_encoded_again(loaded, pictures, tmp_path):
         path.write_bytes(data)
     second = made(plan, loaded).encoded.style.latents
     assert all(torch.equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
+
+
+def test_a_family_that_is_told_of_sizes_is_told_those_of_the_crop(tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 1, sizes=((300, 100),))
+    family = StableDiffusionXL()
+    base = tiny.sdxl(tmp_path / "base")
+    loaded = family, family.load(base, dtype=torch.float32, device=torch.device("cpu"))
+    plan = tiny.plan(base, folder, tmp_path / "out", f"validation.folder={folder}")
+    found = made(plan, loaded)
+    crop = found.encoded.style.samples[0].crop
+    expected = [100.0, 300.0, crop.box[1], crop.box[0], *crop.size[::-1]]
+    assert found.data.global_batch(0).micro_batches(0, 1, 0)[0].text["time_ids"].tolist() == [expected]
+    assert found.encoded.validation.sizes[0]["time_ids"].tolist() == expected
+
+
+@pytest.mark.parametrize("name", sorted(set(tiny.FAMILIES) - {"sd1"}))
+def test_every_family_trains_with_everything_on(name, tmp_path):
+    base = tiny.FAMILIES[name](tmp_path / "base")
+    folder, ordinary = everything(tmp_path)
+    more = (*EVERYTHING, f"data.regularisation={ordinary}", f"validation.folder={ordinary}", "run.steps=1")
+    rows = (loop.train(tiny.plan(base, folder, tmp_path / "out", *more)).run / "metrics.jsonl").read_text().splitlines()
+    assert [sorted(json.loads(row))[1:] for row in rows] == [
+        ["lr", "norm", "regularisation_loss", "seconds", "step"],
+        ["validation_loss"],
+    ]
