@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -90,7 +90,10 @@ def check_folder(
     except NoImages as nothing:
         if not folder.is_dir():
             raise
-        return Report.of(folder, [blocks("no-images", "", str(nothing), nothing.hint)])
+        reason = str(nothing).replace(
+            str(folder), folder.resolve().name
+        )  # a report is mailed: no paths of this machine
+        return Report.of(folder, [blocks("no-images", "", reason, nothing.hint)])
     return report_on(scanned, settings, today=today, tokens=tokens, journal=journal)
 
 
@@ -107,7 +110,7 @@ def report_on(
     sights = tuple(_sight(record, settings.rule) for record in records)
     captions = {record.file: scanned.captions.by_image.get(record.file) for record in records}
     findings = [
-        *scanned.findings,
+        *_stricter(scanned.findings, settings.rights),
         *_about_count(sights, scanned),
         *_about_presence(captions, settings.trigger),
         *lint_captions(_present(captions), trigger=settings.trigger, tokens=tokens or _Words()),
@@ -221,6 +224,12 @@ def _about_rights(records: Sequence[Record], policy: RightsPolicy, today: date |
         if problems[record.file] == "expired" and record.rights is not None:
             reason = f"its rights expired on {record.rights.expires}"
             yield judge("rights-expired", record.file, reason, "renew them or remove the picture")
+
+
+def _stricter(findings: Sequence[Finding], policy: RightsPolicy) -> Iterator[Finding]:
+    """Let a date that cannot be read block where rights are required: as no date at all it would never expire."""
+    for finding in findings:
+        yield replace(finding, severity="blocks") if policy == "require" and finding.code == "rights-date" else finding
 
 
 def _about_validation(scanned: Scan, settings: DataSettings, journal: "Journal | None") -> Iterator[Finding]:

@@ -14,9 +14,15 @@ __all__ = ["TITLES", "BucketRow", "Change", "Counts", "Report", "Sight", "title_
 
 _BLOCKS_COST = 51  # of 100 points: with one of these the score is below half, whatever else is fine
 _WARNS_COST = 12  # where it concerns every picture; a part of the pictures costs a part, at least 30 %
+_CHEAP = {"bucket-small": 2}  # nothing is lost by it: those pictures only form smaller batches
 _CHANGES = 3  # more advice at once is not followed
 
 TITLES = {
+    "base-missing": "No base model",
+    "plan-refused": "Settings that cannot work",
+    "memory-short": "Not enough memory",
+    "probe-failed": "The first steps fail",
+    "disk-small": "Not enough disk space",
     "no-images": "No picture to train on",
     "image-unreadable": "Pictures that cannot be read",
     "folder-unreadable": "Folders that cannot be opened",
@@ -25,19 +31,39 @@ TITLES = {
     "caption-unreadable": "Captions that cannot be read",
     "rights-missing": "Pictures without stated rights",
     "rights-expired": "Pictures whose rights have expired",
+    "rights-date": "Dates of rights that cannot be read",
+    "rights-conflict": "Rights that contradict each other",
+    "validation-missing": "No pictures for validation",
+    "validation-leak": "Validation pictures that training sees",
+    "validation-unreadable": "Validation pictures that cannot be read",
     "few-images": "Few pictures",
     "captions-none": "No captions",
     "caption-missing": "Pictures without a caption",
     "caption-empty": "Empty captions",
     "captions-equal": "All captions are the same",
+    "caption-long": "Captions that are cut off",
+    "caption-near-duplicate": "Captions that say almost the same",
+    "caption-style-words": "Captions that name the style",
+    "caption-lettering": "Captions that mention lettering",
     "caption-conflict": "Two captions for one picture",
     "caption-orphan": "Captions without a picture",
     "caption-lines": "Captions of several lines",
     "trigger-none": "No trigger word",
     "trigger-common": "The trigger is an everyday word",
+    "trigger-tokens": "The trigger is many tokens",
+    "trigger-in-captions": "The trigger is a word of the captions",
+    "trigger-odd": "An odd trigger",
+    "steps-per-image": "Few or many steps for the pictures",
+    "rate-odd": "An unusual learning rate",
+    "memory-tight": "Little free memory",
     "image-duplicate": "The same file twice",
     "image-near-duplicate": "Pictures that look the same",
     "image-tiny": "Tiny pictures",
+    "image-blurred": "Blurred pictures",
+    "image-compressed": "Strongly compressed pictures",
+    "image-border": "Pictures with a frame or bars",
+    "flip-lettering": "Lettering that would be mirrored",
+    "image-lettering": "Pictures with lettering",
     "image-upscaled": "Pictures smaller than the training size",
     "crop-loses": "Pictures that lose much to the crop",
     "bucket-small": "Sizes with few pictures",
@@ -49,6 +75,7 @@ TITLES = {
     "image-exif-broken": "Damaged EXIF data",
     "image-misnamed": "Names that say another format",
     "image-excluded": "Pictures that are left out on request",
+    "folder-repeats": "Folders named with a number of repeats",
     "name-collision": "Names that collide on other systems",
     "link-refused": "Links that are not followed",
     "other-files": "Files that are not used",
@@ -219,7 +246,7 @@ def _cost(same: Sequence[Finding], images: int) -> float:
         "warns": _WARNS_COST * min(1.0, max(0.3, share)),
         "notes": 0.0,
     }
-    return costs[same[0].severity]
+    return min(costs[same[0].severity], _CHEAP.get(same[0].code, 100.0))
 
 
 def _changes(findings: Sequence[Finding], lost: Mapping[str, float]) -> tuple[Change, ...]:

@@ -33,7 +33,7 @@ def _findings(findings: Sequence[Finding]) -> Iterator[str]:
     for code, group in groupby(findings, key=lambda one: one.code):
         same = list(group)
         for one in same[:_SHOWN]:
-            yield f"{one.severity:7} {one.file or '-'}: {one.reason}. {one.remedy}"
+            yield f"{one.severity:7} {one.file or 'the set'}: {one.reason}. What to do: {one.remedy}"
         if len(same) > _SHOWN:
             more = len(same) - _SHOWN
             yield f"        {more} more: {title_of(code).lower()} (--report or --json names each)"

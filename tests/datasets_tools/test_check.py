@@ -1,5 +1,7 @@
 import json
+import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -142,12 +144,12 @@ def test_made_up_words_are_not_everyday_words():
 
 def test_findings_from_elsewhere_are_ranked_scored_and_titled_like_its_own(tmp_path):
     report = check(photos(tmp_path, 9, captions=False))
-    base = Finding(code="base-missing", severity="blocks", file="", reason="no base", remedy="name one")
+    base = Finding(code="elsewhere-found", severity="blocks", file="", reason="no base", remedy="name one")
     more = report.with_findings([base])
-    assert [finding.code for finding in more.findings] == ["base-missing", "captions-none"]
+    assert [finding.code for finding in more.findings] == ["elsewhere-found", "captions-none"]
     assert more.score < report.score
     assert more.blocked
-    assert more.reasons[0].endswith(": base missing")
+    assert more.reasons[0].endswith(": elsewhere found")
     assert (more.images, more.buckets) == (report.images, report.buckets)
 
 
@@ -287,3 +289,18 @@ def test_the_summary_names_every_kind_of_finding_and_folds_long_lists(tmp_path):
     assert text.count("it has no caption") == 5
     assert "3 more" in text
     assert "of 100" in text.splitlines()[-1]
+
+
+def test_an_unreadable_date_blocks_where_rights_are_required(tmp_path):
+    corpus.photos(tmp_path, 9)
+    (tmp_path / "rights.csv").write_text("file_name,owner,expires\n*,Ada,next spring\n")
+    assert of(check(tmp_path), "rights-date")[0].severity == "warns"
+    assert check(tmp_path, rights="require").blocked
+
+
+def test_every_code_that_the_packages_use_has_a_title():
+    sources = [path for package in ("datasets_tools", "lora_diffusion") for path in Path(package).rglob("*.py")]
+    made = re.compile(r'\b(?:blocks|warns|notes|judge)\(\s*"([a-z-]+)"')
+    codes = {code for path in sources for code in made.findall(path.read_text(encoding="utf-8"))}
+    assert len(codes) > 30
+    assert codes <= set(TITLES)

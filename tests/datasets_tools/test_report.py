@@ -217,7 +217,7 @@ def test_the_time_of_a_step_is_told_as_a_plain_number(tmp_path, seconds, words):
 def test_findings_of_a_plan_are_shown_too(tmp_path):
     report = check_folder(photos(tmp_path / "set", 9), DataSettings(rule=RULE, trigger="brndx"))
     page = written(report.with_findings([warns("rate-odd", "", "1 is much", "lower it")]), tmp_path)
-    assert "Rate odd 1 is much. What to do: lower it." in page.text
+    assert "An unusual learning rate 1 is much. What to do: lower it." in page.text
     assert "Time and space" not in page.text
 
 
