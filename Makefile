@@ -3,12 +3,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test format clean
+.PHONY: demo test format clean chromium
 
 demo: .venv/.product
 	$(BIN)/lora-diffusion demo --out demo-output
 
-test: .venv/.developer
+test: .venv/.developer chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -17,6 +17,12 @@ test: .venv/.developer
 format: .venv/.developer
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The browser tests need Chromium; where it cannot be installed they are skipped, and pytest's summary counts them.
+chromium:
+	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && apt-get update -qq \
+	    && apt-get install -y -qq chromium >/dev/null; } \
+	    || echo "Chromium is not there and cannot be installed here: the browser tests will be skipped"
 
 clean:
 	rm -rf .venv
