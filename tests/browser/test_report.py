@@ -40,7 +40,8 @@ def report(tmp_path_factory):
     folder.mkdir()
     sights = []
     for number, (width, height) in enumerate(SIZES):
-        scene(width, height, seed=number).save(folder / f"{number}.png")
+        plain = Image.new("RGB", (width, height), (200, 200, 200))
+        (plain if number == 2 else scene(width, height, seed=number)).save(folder / f"{number}.png")
         bucket = bucket_for(width, height, RULE)
         captions = (EVIL, "رسم لبيت قديم في المدينة", "🦊" * 100, "")
         record = Record(
