@@ -57,14 +57,15 @@ def _decomposed(base: "Tensor", change: "Tensor", norms: "Tensor") -> "Tensor":
 
     The paper norms columns; programs norm rows or columns, and the shape of the stored norms tells which.
     """
+    import torch
+
     whole = base + change
     by_row = norms.numel() == base.shape[0] and norms.shape[0] == base.shape[0]
     axes = [axis for axis in range(base.ndim) if axis != (0 if by_row else 1)]
-    found = whole.norm(dim=axes, keepdim=True)
+    found = torch.linalg.vector_norm(whole, dim=axes, keepdim=True)
     # a row of zeros has no direction, and stays one of zeros
-    gain = norms.reshape(found.shape) / found.where(found > 0, 1.0)
-    result: Tensor = whole * gain - base
-    return result
+    gain: Tensor = norms.reshape(found.shape) / torch.where(found > 0, found, 1.0)
+    return whole * gain - base
 
 
 def _lora(weights: Weights) -> "Tensor":

@@ -13,7 +13,7 @@ from datasets_tools.storage import replacing, replacing_folder
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError
 from lora_diffusion.families.names import component_of
-from lora_diffusion.files.assembly import assemble
+from lora_diffusion.files.assembly import assemble, parts_of
 from lora_diffusion.files.compare import require_same
 from lora_diffusion.files.dialects import Dialect, dialects, recognise
 from lora_diffusion.files.dialects import dialect as dialect_of
@@ -53,7 +53,8 @@ class Adapter:
         result = hashlib.sha256()
         for name, weights in sorted(self.modules.items()):
             result.update(f"{name}\0{weights.method}\0{float(weights.alpha)!r}\0".encode())
-            for tensor in (weights.down, weights.up):
+            others = [weights.tensors()[role] for role in sorted(weights.tensors().keys() - {"down", "up"})]
+            for tensor in (weights.down, weights.up, *others):
                 flat = tensor.detach().cpu().float().contiguous()
                 result.update(repr(tuple(flat.shape[:2])).encode() + flat.numpy().tobytes())
         return result.hexdigest()
@@ -93,7 +94,7 @@ def from_source(source: Source, *, name: str | None = None) -> Adapter:
     """Read an adapter from files whose headers are known."""
     found = recognise(source.keys, source.metadata)
     source.verify()
-    parts = found.read(source.tensors(), source.metadata)
+    parts = parts_of(source.tensors(), source.metadata)
     modules = assemble(parts, source=source.path.name)
     family, _ = family_of(modules, source.metadata)
     modules, reshaped = with_usual_dimensions(modules, family)
@@ -146,7 +147,9 @@ def write_adapter(
 
 def _at_rest(weights: Weights) -> Weights:
     """Training hands over parameters on its device."""
-    return replace(weights, down=weights.down.detach().cpu(), up=weights.up.detach().cpu())
+    down, up = weights.down.detach().cpu(), weights.up.detach().cpu()
+    extra = {role: each.detach().cpu() if isinstance(each, Tensor) else each for role, each in weights.extra.items()}
+    return replace(weights, down=down, up=up, extra=extra)
 
 
 def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
@@ -155,6 +158,12 @@ def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
         raise UsageError(f"the dialect {dialect!r} cannot be written", hint=f"write one of {', '.join(writable)}")
     if path.suffix != SUFFIX and dialect != "peft":
         raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
+    others = {weights.method for weights in adapter.modules.values()} - set(dialect_of(dialect).methods)
+    if others:
+        raise UsageError(
+            f"the dialect {dialect} has no names for the method {', '.join(sorted(others))}",
+            hint="write the kohya dialect, or convert the adapter to a plain LoRA first",
+        )
     if not adapter.modules:
         raise UsageError(f"adapter {adapter.name} has no modules, so there is nothing to write")
 

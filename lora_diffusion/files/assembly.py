@@ -1,24 +1,35 @@
-"""From the pieces that a dialect found to the weights of modules; strict, or tolerant with a list of what is wrong."""
+"""From the tensors of a file to the weights of modules; strict, or tolerant with a list of what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile
-from lora_diffusion.files.dialects import Parts, Pieces
+from lora_diffusion.files.dialects import Parts, Pieces, dialects, recognise
+from lora_diffusion.files.roles import form_of, missing, weights_of
 
-__all__ = ["assemble", "problem", "weights_of"]
+__all__ = ["assemble", "parts_of", "problem", "weights_of"]
 
 _NEXT_STEP = "nothing was loaded; get the file again, or ask its author for a complete one"
+# Elements of one delta. The largest weight of any model that is adapted today has 66 million (3072 x 21504); a hostile
+# file of 1 MB can name factors whose product fills any memory.
+_MAX_DELTA = 1 << 27
+_TRANSPOSED = "factors stored transposed: turned"
 
 
 def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
     """Return the weights of every module. Raises CorruptFile naming the first tensor or module that is wrong."""
     if parts.unplaced:
-        raise CorruptFile(f"{source}: no place for tensor {parts.unplaced[0]!r}", hint=_NEXT_STEP)
-    for module, pieces in parts.pieces.items():
-        if what := problem(pieces):
-            raise CorruptFile(f"{source}: {module} {what}", hint=_NEXT_STEP)
+        others = f" (and {len(parts.unplaced) - 1} others)" if len(parts.unplaced) > 1 else ""
+        raise CorruptFile(f"{source}: no place for tensor {parts.unplaced[0]!r}{others}", hint=_NEXT_STEP)
+    wrong = [(module, what) for module, pieces in parts.pieces.items() if (what := problem(pieces))]
+    if wrong:
+        others = f" (and {len(wrong) - 1} other modules are wrong)" if len(wrong) > 1 else ""
+        raise CorruptFile(f"{source}: {wrong[0][0]} {wrong[0][1]}{others}", hint=_NEXT_STEP)
     for token, vector in parts.embeddings.items():
         if not torch.isfinite(vector).all():
             raise CorruptFile(f"{source}: embedding {token} has NaN or infinite values", hint=_NEXT_STEP)
@@ -27,19 +38,14 @@ def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
 
 def problem(pieces: Pieces) -> str:
     """Return what is wrong with one module, or nothing."""
-    for role in ("down", "up"):
-        if role not in pieces:
-            return f"has no {role} tensor"
-    down, up, alpha = pieces["down"], pieces["up"], pieces.get("alpha")
-    if (
-        down.ndim not in (2, 4)
-        or up.ndim not in (2, 4)
-        or down.shape[0] != up.shape[1]
-        or 0 in (*down.shape, *up.shape)
-    ):
-        return f"has factors that do not multiply: up {tuple(up.shape)}, down {tuple(down.shape)}"
-    if up.shape[2:].numel() != 1:
-        return f"has an up factor with a kernel: {tuple(up.shape)}"
+    form = form_of(pieces)
+    if form is None:
+        return f"mixes the tensors of several methods: {', '.join(sorted(pieces))}"
+    if role := missing(form, pieces):
+        return f"has no {role} tensor"
+    alpha = pieces.get("alpha")
+    if what := _misfit({role: each for role, each in pieces.items() if role != "alpha"}):
+        return what
     if alpha is not None and alpha.numel() != 1:
         return f"has an alpha of shape {tuple(alpha.shape)}, not one number"
     if not all(_finite(each) for each in pieces.values()):
@@ -47,11 +53,99 @@ def problem(pieces: Pieces) -> str:
     return ""
 
 
+def _misfit(pieces: Pieces) -> str:
+    """Multiply the factors out as shapes without values, and say what does not fit."""
+    shapes = ", ".join(f"{role} {tuple(each.shape)}" for role, each in sorted(pieces.items(), reverse=True))
+    wrong = f"has factors that do not multiply: {shapes}"
+    if any(0 in each.shape or not each.is_floating_point() or each.ndim > 4 for each in pieces.values()):
+        return wrong
+    try:
+        weights = weights_of({role: each.to("meta") for role, each in pieces.items()})
+        shape = weights.shape
+        if weights.method == "lora" and (weights.up.ndim not in (2, 4) or weights.down.ndim not in (2, 4)):
+            return wrong
+        if weights.method == "lora" and weights.up.shape[2:].numel() != 1:
+            return f"has an up factor with a kernel: {tuple(weights.up.shape)}"
+        if direction(weights).shape != shape or not _twins_fit(weights):
+            return wrong
+    except (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError):
+        return wrong
+    if torch.Size(shape).numel() > _MAX_DELTA:
+        return f"has a delta of {' x '.join(map(str, shape))}, larger than any layer"
+    return _norms_misfit(weights, shape)
+
+
+def _twins_fit(weights: Weights) -> bool:
+    """Broadcasting would let a row multiply a matrix."""
+    extra = weights.extra
+    if weights.method == "loha":
+        return bool(extra["up2"].shape[0] == weights.up.shape[0] and extra["down2"].shape[1] == weights.down.shape[1])
+    return "bias" not in extra or tuple(extra["bias"].shape) == (weights.up.shape[0],)
+
+
+def _norms_misfit(weights: Weights, shape: tuple[int, ...]) -> str:
+    norms = weights.extra.get("dora_scale")
+    if norms is None:
+        return ""
+    rows = norms.ndim >= 1 and norms.shape[0] == norms.numel() == shape[0]
+    columns = norms.ndim >= 2 and norms.shape[1] == norms.numel() == shape[1]
+    return "" if rows or columns else f"has a dora_scale of shape {tuple(norms.shape)} for a delta of {shape}"
+
+
 def _finite(tensor: Tensor) -> bool:
     return tensor.is_floating_point() is False or bool(torch.isfinite(tensor.float()).all())
 
 
-def weights_of(pieces: Pieces) -> Weights:
-    """Return the weights of one module whose pieces have no problem; without an alpha it is the rank."""
-    down, up, alpha = pieces["down"], pieces["up"], pieces.get("alpha")
-    return Weights(down=down, up=up, alpha=float(down.shape[0] if alpha is None else alpha))
+def parts_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
+    """Return what a file holds; where it mixes dialects, each reads the tensors that are its own.
+
+    Raises UnknownDialect where no dialect claims any tensor.
+    """
+    main = recognise(tensors, metadata)
+    claimed = [each for each in dialects().values() if each.matches(tensors, metadata)]
+    if len(claimed) == 1:
+        return _upright(main.read(tensors, metadata))
+    shares: dict[str, dict[str, Tensor]] = {main.name: {}}
+    for key, tensor in tensors.items():
+        owner = next((each for each in claimed if each.matches([key], metadata)), main)
+        shares.setdefault(owner.name, {})[key] = tensor
+    counts = ", ".join(f"{name} {len(own)}" for name, own in shares.items())
+    read = [dialects()[name].read(own, metadata) for name, own in shares.items()]
+    return _upright(_joined(read, f"several dialects in one file ({counts} tensors): read together"))
+
+
+def _joined(read: Sequence[Parts], line: str) -> Parts:
+    pieces: dict[str, dict[str, Tensor]] = {}
+    twice = []
+    for parts in read:
+        for module, own in parts.pieces.items():
+            taken = pieces.setdefault(module, {})
+            twice += [f"{module} {role}" for role in own if role in taken]
+            pieces[module] = {**own, **taken}
+    return Parts(
+        pieces=dict(sorted(pieces.items())),
+        unplaced=(*(key for parts in read for key in parts.unplaced), *twice),
+        embeddings={token: vector for parts in read for token, vector in parts.embeddings.items()},
+        repairs=(line, *(each for parts in read for each in parts.repairs)),
+    )
+
+
+def _upright(parts: Parts) -> Parts:
+    """Turn the factors of a file that stores all of them transposed.
+
+    One square module cannot tell, so the whole file decides: some factors do not multiply as they are, and each pair
+    multiplies when turned.
+    """
+    pairs = {name: each for name, each in parts.pieces.items() if {"up", "down"} <= each.keys()}
+    flat = all(each["up"].ndim == each["down"].ndim == 2 for each in pairs.values())
+    if not pairs or not flat or all(_multiplies(each["up"], each["down"]) for each in pairs.values()):
+        return parts
+    if not all(_multiplies(each["up"].T, each["down"].T) for each in pairs.values()):
+        return parts
+    turned = {name: {**each, "up": each["up"].T, "down": each["down"].T} for name, each in pairs.items()}
+    line = f"{_TRANSPOSED} ({len(turned)} modules)"
+    return replace(parts, pieces={**parts.pieces, **turned}, repairs=(*parts.repairs, line))
+
+
+def _multiplies(up: Tensor, down: Tensor) -> bool:
+    return up.shape[1] == down.shape[0]

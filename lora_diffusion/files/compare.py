@@ -1,12 +1,15 @@
 """Are two sets of modules the same change of a base model?"""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
+from torch import Tensor
 
+from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import VerificationFailed
-from lora_diffusion.files.factors import factors, norm, stack
+from lora_diffusion.files.factors import Factors, factors, norm, stack
 from lora_diffusion.files.report import Report, report_of
 
 __all__ = ["compare", "require_same"]
@@ -25,15 +28,43 @@ def compare(result: Mapping[str, Weights], meant: Mapping[str, Weights]) -> Repo
 
 
 def _error(result: Weights, meant: Weights) -> tuple[float, float]:
-    size = norm(factors(meant))
+    """A decomposed module is compared in its direction and its norms: the delta itself needs the base."""
+    norms = _norms_error(result, meant)
+    size = norm(factors(_undecomposed(meant)))
     if result.alpha == meant.alpha and _equal(result, meant):
-        return 0.0, size
-    return norm(stack((factors(result), factors(meant, -1.0)))), size
+        return norms * size, size
+    return norm(_difference(result, meant)) + norms * size, size
+
+
+def _difference(result: Weights, meant: Weights) -> Factors:
+    one, other = _undecomposed(result), _undecomposed(meant)
+    if one.method == other.method == "lora":
+        return stack((factors(one), factors(other, -1.0)))
+    return factors(Weights(method="full", up=direction(one) - direction(other), down=torch.empty(0), alpha=1.0))
+
+
+def _undecomposed(weights: Weights) -> Weights:
+    return replace(weights, extra={role: each for role, each in weights.extra.items() if role != "dora_scale"})
+
+
+def _norms_error(result: Weights, meant: Weights) -> float:
+    """Return the relative error of the norms of a weight decomposition, 1 where one of the two has none."""
+    one, other = result.extra.get("dora_scale"), meant.extra.get("dora_scale")
+    if one is None or other is None:
+        return float(one is not other)
+    one, other = one.double().flatten(), other.double().flatten()
+    return float((one - other).norm() / other.norm()) if len(one) == len(other) and other.any() else float(one is other)
 
 
 def _equal(one: Weights, other: Weights) -> bool:
-    pairs = ((one.down, other.down), (one.up, other.up))
-    return all(torch.equal(a.flatten(1).float(), b.flatten(1).float()) for a, b in pairs)
+    ours, theirs = _undecomposed(one).tensors(), _undecomposed(other).tensors()
+    return ours.keys() == theirs.keys() and all(
+        ours[role].shape[:2] == theirs[role].shape[:2] and _same_values(ours[role], theirs[role]) for role in ours
+    )
+
+
+def _same_values(one: Tensor, other: Tensor) -> bool:
+    return torch.equal(one.flatten().float(), other.flatten().float())
 
 
 def require_same(result: Mapping[str, Weights], meant: Mapping[str, Weights], dtype: torch.dtype | None) -> Report:

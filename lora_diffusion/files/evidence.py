@@ -40,11 +40,11 @@ def family_of(modules: Mapping[str, Weights], metadata: Mapping[str, str]) -> tu
 def width_family(modules: Mapping[str, Weights]) -> tuple[str, str] | None:
     """Return the family that the tensors fit by their width, or None where the width is nobody's."""
     for name, weights in modules.items():
-        width = int(weights.down.shape[1])
+        width = weights.shape[1] if len(weights.shape) > 1 else 0
         if name.endswith((".attn2.to_k", ".attn2.to_v")) and width in _WIDTHS:
             return _WIDTHS[width], f"text width {width} at {name}"
     for name, weights in modules.items():
-        width = int(weights.down.shape[1])
+        width = weights.shape[1] if len(weights.shape) > 1 else 0
         if name.startswith("text_encoder.") and name.endswith("self_attn.q_proj") and width in (768, 1024):
             return _WIDTHS[width], f"text encoder width {width} at {name}"
     return None

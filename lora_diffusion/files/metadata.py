@@ -50,6 +50,7 @@ def describe(modules: Mapping[str, Weights], *, name: str, family: str, metadata
     """Return `metadata` completed with what the tensors themselves say; facts replace older statements."""
     alphas = {weights.alpha for weights in modules.values()}
     ranks = Counter(weights.rank for weights in modules.values())
+    plain = all(weights.is_plain for weights in modules.values())
     prediction = metadata.get("modelspec.prediction_type", "")
     wanted = {
         "modelspec.title": name,
@@ -61,10 +62,10 @@ def describe(modules: Mapping[str, Weights], *, name: str, family: str, metadata
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": f"{_ARCHITECTURES.get(family, family)}/lora",
         "ss_v2": str(family == "sd2"),
-        "ss_network_module": "networks.lora",
+        "ss_network_module": "networks.lora" if plain else "lycoris.kohya",
         "ss_network_dim": str(max(ranks, default=0)) if len(ranks) < 2 else "Dynamic",
         "ss_network_alpha": _number(alphas.pop()) if len(alphas) == 1 else "Dynamic",
-        "ss_network_args": json.dumps(_kernel_rank(modules), sort_keys=True),
+        "ss_network_args": json.dumps(_arguments(modules), sort_keys=True),
         "lora_diffusion.family": family,
         "lora_diffusion.version": _version(),
     }
@@ -75,9 +76,19 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _kernel_rank(modules: Mapping[str, Weights]) -> dict[str, str]:
-    ranks = {weights.rank for weights in modules.values() if weights.down.shape[2:].numel() > 1}
-    return {"conv_dim": str(max(ranks))} if ranks else {}
+def _arguments(modules: Mapping[str, Weights]) -> dict[str, str]:
+    """Return what sd-scripts and LyCORIS would have been told: the rank of kernels, the method, what it is made of."""
+    ranks = {weights.rank for weights in modules.values() if len(weights.shape) == 4 and weights.shape[2:] != (1, 1)}
+    methods = Counter(weights.method for weights in modules.values())
+    extra = {role for weights in modules.values() for role in weights.extra}
+    plain = not extra and set(methods) == {"lora"}
+    algo = {"lora": "locon"}.get(methods.most_common(1)[0][0], methods.most_common(1)[0][0])
+    return {
+        **({"conv_dim": str(max(ranks))} if ranks else {}),
+        **({} if plain else {"algo": algo}),
+        **({"dora_wd": "True"} if "dora_scale" in extra else {}),
+        **({"use_tucker": "True"} if "mid" in extra else {}),
+    }
 
 
 def _version() -> str:

@@ -51,6 +51,8 @@ def balanced(modules: Mapping[str, Weights], dtype: torch.dtype | None) -> dict[
 
 
 def _balance(weights: Weights) -> Weights:
+    if weights.method != "lora":
+        return weights
     up, down = (float(each.float().abs().max()) for each in (weights.up, weights.down))
     if not up or not down or (min(up, down) >= _SMALL and max(up, down) <= _LARGE):
         return weights

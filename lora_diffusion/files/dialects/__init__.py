@@ -15,7 +15,7 @@ from lora_diffusion.errors import UnknownDialect, UsageError
 __all__ = ["Dialect", "Parts", "Pieces", "dialect", "dialects", "recognise"]
 
 Pieces = Mapping[str, Tensor]
-"""The tensors of one module by role: "down", "up", "alpha" (0-D), and what other methods add."""
+"""The tensors of one module by role: "down", "up", "alpha" (0-D), "dora_scale", and those of `files.roles`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,13 @@ class Dialect(Protocol):
     """A module of this package.
 
     `structural` names the metadata keys that belong to the convention itself: they are not carried into other files.
-    `writable` is False where the dialect exists only in old files. `write` returns tensors and metadata.
+    `methods` are those that it has names for; `writable` is False where the dialect exists only in old files. `write`
+    returns tensors and metadata.
     """
 
     name: str
     writable: bool
+    methods: tuple[str, ...]
     structural: tuple[str, ...]
 
     def matches(self, keys: Collection[str], metadata: Mapping[str, str]) -> bool: ...
@@ -69,10 +71,12 @@ def dialect(name: str) -> Dialect:
 
 
 def recognise(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
-    """Return the dialect that claims these keys. Raises UnknownDialect showing the first keys."""
-    for each in dialects().values():
-        if each.matches(keys, metadata):
-            return each
+    """Return the dialect that claims most of these keys. Raises UnknownDialect showing the first keys."""
+    claims = [each for each in dialects().values() if each.matches(keys, metadata)]
+    if len(claims) == 1:
+        return claims[0]
+    if claims:
+        return max(claims, key=lambda each: sum(each.matches([key], metadata) for key in keys))
     shown = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensors at all"
     raise UnknownDialect(
         f"no adapter dialect has such names: {shown}",

@@ -15,6 +15,9 @@ from lora_diffusion.files.dialects import Parts
 
 __all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of"]
 
+_LISTED = "alpha stored as a list of one number: read as the number"
+_ROUNDED = "alpha stored in half precision, which rounds fractions (1.1 to 1.1016): read as it stands"
+
 
 @dataclass(kw_only=True)
 class Collector:
@@ -33,12 +36,20 @@ class Collector:
             self.pieces.setdefault(module, {})[role] = tensor
 
     def parts(self) -> Parts:
+        alphas = [pieces["alpha"] for pieces in self.pieces.values() if "alpha" in pieces]
+        self.mended[_LISTED] += sum(each.ndim > 0 and each.numel() == 1 for each in alphas)
+        self.mended[_ROUNDED] += sum(_is_rounded(each) for each in alphas)
         return Parts(
             pieces=dict(sorted(self.pieces.items())),
             unplaced=tuple(self.unplaced),
             embeddings=self.embeddings,
             repairs=tuple(f"{what} ({count} tensors)" for what, count in self.mended.items() if count),
         )
+
+
+def _is_rounded(alpha: Tensor) -> bool:
+    half = alpha.dtype in (torch.float16, torch.bfloat16) and alpha.numel() == 1
+    return half and not float(alpha).is_integer()
 
 
 def number(value: float) -> Tensor:
@@ -64,12 +75,12 @@ def json_object(text: str | None) -> dict[str, Any]:
 
 
 def one_alpha(modules: Mapping[str, Weights]) -> dict[str, Weights]:
-    """Give all modules the same alpha, in fp32, where theirs differ; each delta stays what it was.
+    """Give all LoRA modules the same alpha, in fp32, where theirs differ; each delta stays what it was.
 
     diffusers applies only the most common alpha of a kohya file, silently (measured on 0.42.1), so the difference goes
     into `up`. The alpha that most modules have is kept: the fewest tensors change.
     """
-    counts = Counter(weights.alpha for weights in modules.values() if weights.alpha)
+    counts = Counter(weights.alpha for weights in modules.values() if weights.alpha and weights.method == "lora")
     if not counts:
         return dict(modules)
     common = max(counts, key=lambda alpha: (counts[alpha], -alpha))
@@ -77,6 +88,6 @@ def one_alpha(modules: Mapping[str, Weights]) -> dict[str, Weights]:
 
 
 def _with_alpha(weights: Weights, alpha: float) -> Weights:
-    if weights.alpha == alpha:
+    if weights.alpha == alpha or weights.method != "lora":
         return weights
     return replace(weights, up=weights.up.float() * (weights.alpha / alpha), alpha=alpha)

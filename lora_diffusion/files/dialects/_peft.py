@@ -7,29 +7,32 @@ from typing import Any
 
 from torch import Tensor
 
-from lora_diffusion.errors import CorruptFile
+from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.errors import CorruptFile, UsageError
 from lora_diffusion.files.dialects._common import rank_of
 
-__all__ = ["alpha_of"]
+__all__ = ["alpha_of", "magnitude", "pieces_for_peft", "uses_dora"]
 
 
-def alpha_of(config: Any, path: str, down: Tensor) -> float:
-    """Return alpha with scale = alpha / rank, for a module, as PEFT reads its config; alpha = rank without one.
+def alpha_of(config: Any, path: str, down: Tensor) -> float | None:
+    """Return alpha with scale = alpha / rank, for a module, as PEFT reads its config; None where it says nothing.
 
     The first pattern that matches wins (peft `get_pattern_key`). With rank-stabilised LoRA the scale is
     alpha / sqrt(rank), which becomes part of alpha here (Kalajdzievski 2023). Raises CorruptFile for a config that
     cannot be read with certainty.
     """
     config = _mapping(config, "the adapter configuration")
-    rank = rank_of(down)
-    alpha = config.get("lora_alpha", rank)
+    alpha = config.get("lora_alpha")
     for pattern, value in _mapping(config.get("alpha_pattern"), "alpha_pattern").items():
         if _matches(str(pattern), path):
             alpha = value
             break
+    if alpha is None and not config.get("use_rslora"):
+        return None
+    alpha = rank_of(down) if alpha is None else alpha
     if not isinstance(alpha, int | float):
         raise CorruptFile(f"lora_alpha of {path} is {alpha!r}, not a number")
-    return float(alpha) * (math.sqrt(rank) if config.get("use_rslora") else 1.0)
+    return float(alpha) * (math.sqrt(rank_of(down)) if config.get("use_rslora") else 1.0)
 
 
 def _mapping(value: Any, what: str) -> Mapping[str, Any]:
@@ -45,3 +48,39 @@ def _matches(pattern: str, path: str) -> bool:
     if not re.fullmatch(r"[\w.\-]+", plain):
         raise CorruptFile(f"alpha_pattern {pattern!r} is a regular expression; only module paths are read")
     return path == plain or path.endswith(f".{plain}")
+
+
+def magnitude(tensor: Tensor) -> Tensor:
+    """Return the norms of rows with the rows first: PEFT keeps those of a convolution as [1, out, 1, 1]."""
+    return tensor.reshape(-1, 1, 1, 1) if tensor.ndim == 4 else tensor
+
+
+def uses_dora(modules: Mapping[str, Weights]) -> bool:
+    """Say whether a component is weight-decomposed, which PEFT knows for all of its modules or for none.
+
+    Raises UsageError naming the first module that PEFT cannot hold: another method than LoRA, a Tucker factor, norms of
+    columns, or decomposed modules beside plain ones.
+    """
+    for module, weights in modules.items():
+        norms = weights.extra.get("dora_scale")
+        if weights.method != "lora" or "mid" in weights.extra:
+            raise UsageError(
+                f"{module} is of the method {weights.method}, which this dialect does not hold",
+                hint="write the kohya dialect, or convert it to a plain LoRA first",
+            )
+        if norms is not None and norms.shape[0] != weights.shape[0]:
+            raise UsageError(f"{module} is decomposed by columns, PEFT by rows", hint="write the kohya dialect")
+    decomposed = sum("dora_scale" in weights.extra for weights in modules.values())
+    if decomposed not in (0, len(modules)):
+        raise UsageError("only some modules are weight-decomposed, PEFT knows all or none", hint="write kohya")
+    return decomposed > 0
+
+
+def pieces_for_peft(weights: Weights) -> dict[str, Tensor]:
+    """Return the tensors of a module by the name that PEFT gives them."""
+    pieces = {"lora_A.weight": weights.down, "lora_B.weight": weights.up}
+    norms = weights.extra.get("dora_scale")
+    if norms is not None:
+        ndim = weights.down.ndim
+        pieces["lora_magnitude_vector"] = norms.reshape(1, -1, 1, 1) if ndim == 4 else norms.reshape(-1)
+    return pieces

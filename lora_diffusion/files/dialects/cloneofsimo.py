@@ -19,6 +19,7 @@ from lora_diffusion.files.dialects._common import Collector
 
 name = "cloneofsimo"
 writable = False
+methods = ("lora",)
 structural = ("unet", "unet:*", "text_encoder", "text_encoder:*", "<*>")
 
 _KEY = re.compile(r"(?P<component>unet|text_encoder):(?P<index>\d{1,4}):(?P<role>up|down)")

@@ -20,25 +20,36 @@ from typing import Any
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.families.names import canonical, component_of, path_of
+from lora_diffusion.families.names import canonical, component_of, namings, path_of, underscored
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import Collector, json_object, number, one_alpha
-from lora_diffusion.files.dialects._peft import alpha_of
+from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 
 name = "diffusers"
 writable = True
+methods = ("lora",)
 structural = ("lora_adapter_metadata",)
 
 _PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
 _COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
 _KEY = re.compile(
-    r"(?:(?P<prefix>unet|text_encoder|text_encoder_2)\.)?(?P<path>.+?)"
+    r"(?:(?P<prefix>unet|text_encoder|text_encoder_2|diffusion_model)\.)?(?P<raw>base_model\.model\.)?(?P<path>.+?)"
     r"(?:\.processor)?(?P<old>\.to_(?:q|k|v|out)_lora|\.lora_linear_layer|\.lora|)"
-    r"\.(?P<factor>down|up|lora_A|lora_B|alpha)(?:\.default)?(?:\.weight)?"
+    r"\.(?P<factor>down|up|lora_A|lora_B|lora_magnitude_vector|alpha)(?:\.default)?(?P<weight>(?:\.weight)*)"
 )
-_ROLES = {"down": "down", "lora_A": "down", "up": "up", "lora_B": "up", "alpha": "alpha"}
+_ROLES = {
+    "down": "down",
+    "lora_A": "down",
+    "up": "up",
+    "lora_B": "up",
+    "alpha": "alpha",
+    "lora_magnitude_vector": "dora_scale",
+}
 _OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 _OLDEST = "no unet. prefix (diffusers 0.13 to 0.16): added, diffusers itself loads nothing from such a file"
+_WEIGHTS = "`.weight` missing or written twice: read as once"
+_RAW = "base_model.model. inside the name (the state of a PEFT model saved as it was): left out"
+_ORIGINAL = "prefix diffusion_model. with the block names of the original layout: read as unet."
 _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore such keys"
 
 
@@ -57,18 +68,21 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
         match = _KEY.fullmatch(key)
         module = None if match is None else _module(match, found)
         role = "" if match is None else _ROLES[match["factor"]]
-        found.place(key, module, role, tensor)
+        found.place(key, module, role, magnitude(tensor) if role == "dora_scale" else tensor)
     _add_alphas(found, json_object(metadata.get("lora_adapter_metadata")))
     return found.parts()
 
 
 def _module(match: re.Match[str], found: Collector) -> str | None:
+    if match["prefix"] is None and ".processor." not in match.string:
+        return None
+    found.mended[_OLDEST] += match["prefix"] is None
+    found.mended[_RAW] += match["raw"] is not None
+    found.mended[_WEIGHTS] += match["factor"] in ("down", "up", "lora_A", "lora_B") and match["weight"] != ".weight"
+    if match["prefix"] == "diffusion_model":
+        return _original(match["path"], found)
     component = _COMPONENTS[match["prefix"] or "unet"]
     path = match["path"]
-    if match["prefix"] is None:
-        if ".processor." not in match.string:
-            return None
-        found.mended[_OLDEST] += 1
     if match["old"].startswith(".to_"):
         projection = match["old"][1:].removesuffix("_lora")
         path += f".{_old_projection(component, projection)}"
@@ -76,6 +90,13 @@ def _module(match: re.Match[str], found: Collector) -> str | None:
     if module != f"{component}.{path}":
         found.mended[_NO_TEXT_MODEL] += 1
     return module
+
+
+def _original(path: str, found: Collector) -> str | None:
+    """Programs that load single files say `diffusion_model.` and then the names of the original layout."""
+    found.mended[_ORIGINAL] += 1
+    split = next((each for names in namings() if (each := names.from_kohya(underscored(path)))), None)
+    return None if split is None else f"denoiser.{split}"
 
 
 def _old_projection(component: str, projection: str) -> str:
@@ -89,7 +110,8 @@ def _add_alphas(found: Collector, header: Mapping[str, Any]) -> None:
         if "alpha" not in pieces and "down" in pieces:
             prefix = f"{_PREFIXES[component_of(module)]}."
             config = {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
-            pieces["alpha"] = number(alpha_of(config, path_of(module), pieces["down"]))
+            alpha = alpha_of(config, path_of(module), pieces["down"])
+            pieces.update({} if alpha is None else {"alpha": number(alpha)})
 
 
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -99,8 +121,8 @@ def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Ten
         own = one_alpha({module: each for module, each in modules.items() if component_of(module) == component})
         prefix = _PREFIXES[component]
         for module, weights in own.items():
-            tensors[f"{prefix}.{path_of(module)}.lora_A.weight"] = weights.down
-            tensors[f"{prefix}.{path_of(module)}.lora_B.weight"] = weights.up
+            start = f"{prefix}.{path_of(module)}"
+            tensors |= {f"{start}.{leaf}": each for leaf, each in pieces_for_peft(weights).items()}
         header |= {f"{prefix}.{key}": value for key, value in _config(own).items()}
     return tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(header, sort_keys=True, indent=2)}
 
@@ -116,5 +138,5 @@ def _config(modules: Mapping[str, Weights]) -> dict[str, Any]:
         "rank_pattern": {path: weights.rank for path, weights in sorted(paths.items()) if weights.rank != rank},
         "alpha_pattern": {},
         "lora_bias": False,
-        "use_dora": False,
+        "use_dora": uses_dora(modules),
     }

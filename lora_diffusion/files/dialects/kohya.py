@@ -1,7 +1,8 @@
-"""The dialect of sd-scripts, A1111, ComfyUI and most published files.
+"""The dialect of sd-scripts, A1111, ComfyUI and most published files, with the tensors of LyCORIS.
 
 `lora_unet_down_blocks_0_..._attn1_to_q.lora_down.weight | .lora_up.weight | .alpha`, prefixes `lora_unet`, `lora_te`
-(Stable Diffusion 1 and 2) or `lora_te1`, `lora_te2`. Delta weight = alpha / rank * up @ down.
+(Stable Diffusion 1 and 2) or `lora_te1`, `lora_te2`. Delta weight = alpha / rank * up @ down. LyCORIS keeps the names
+before the first dot and has leaves of its own: `hada_w1_a`, `lokr_w1`, `diff`, `dora_scale`.
 """
 
 import re
@@ -13,15 +14,20 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError
 from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, namings, path_of, underscored
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.dialects._common import Collector, number, one_alpha, rank_of
+from lora_diffusion.files.dialects._common import Collector, number, one_alpha
+from lora_diffusion.files.roles import LYCORIS, pieces_of
 
 name = "kohya"
 writable = True
+methods = ("lora", "loha", "lokr", "full")
 structural: tuple[str, ...] = ()
 
+_FACTORS = {"lora_down": "down", "lora_up": "up", "lora_mid": "mid"}
+_FOREIGN = {"lora_A": "down", "lora_B": "up"}
+_ROLES = {**_FACTORS, **_FOREIGN, **{each: each for each in ("alpha", "dora_scale", *LYCORIS)}}
 _KEY = re.compile(
-    r"(?P<prefix>lora_unet|lora_te1|lora_te2|lora_te)_(?P<path>.+?)"
-    r"(?:(?P<joint>[._])(?P<factor>lora_down|lora_up)\.weight|\.(?P<alpha>alpha))"
+    r"(?P<prefix>lora_unet|lora_te1|lora_te2|lora_te|lycoris)_(?P<path>.+?)(?P<joint>[._])"
+    rf"(?P<leaf>{'|'.join(sorted(_ROLES, key=len, reverse=True))})(?P<weight>(?:\.weight)*)"
 )
 _COMPONENTS = {
     "lora_unet": "denoiser",
@@ -29,15 +35,17 @@ _COMPONENTS = {
     "lora_te1": "text_encoder",
     "lora_te2": "text_encoder_2",
 }
-_ROLES = {"lora_down": "down", "lora_up": "up", None: "alpha"}
 _NO_ALPHA = "alpha missing: taken as rank, as every reader does"
 _DOUBLED = "prefix written twice: read once"
-_UNDERSCORED = "_lora_down and _lora_up joined by an underscore: read as .lora_down and .lora_up"
+_UNDERSCORED = "tensor name joined by an underscore (_lora_down): read as .lora_down"
+_WEIGHTS = "`.weight` missing or written twice: read as once"
+_NAMED = "PEFT's lora_A and lora_B under kohya module names: read as lora_down and lora_up"
+_PREFIX = "prefix lycoris: read as lora_unet and lora_te"
 _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore such keys"
 
 
 def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-    return any(key.startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")) for key in keys)
+    return any(key.startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")) for key in keys)
 
 
 def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
@@ -47,19 +55,29 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
         if match is None:
             found.unplaced.append(key)
             continue
-        module = _module(_COMPONENTS[match["prefix"]], match["path"], match["prefix"], found)
-        if match["joint"] == "_":
-            found.mended[_UNDERSCORED] += 1
-        found.place(key, module, _ROLES[match["factor"]], tensor)
-    _add_missing_alphas(found)
+        _say(match, found)
+        found.place(key, _module(match["prefix"], match["path"], found), _ROLES[match["leaf"]], tensor)
+    for pieces in found.pieces.values():
+        found.mended[_NO_ALPHA] += "down" in pieces and "alpha" not in pieces
     return found.parts()
 
 
-def _module(component: str, path: str, prefix: str, found: Collector) -> str | None:
-    doubled = f"{prefix.removeprefix('lora_')}_"
-    if path.startswith(doubled):
-        found.mended[_DOUBLED] += 1
-        path = path.removeprefix(doubled)
+def _say(match: re.Match[str], found: Collector) -> None:
+    wants = ".weight" if match["leaf"] in _FACTORS or match["leaf"] in _FOREIGN else ""
+    found.mended[_UNDERSCORED] += match["joint"] == "_"
+    found.mended[_WEIGHTS] += match["weight"] != wants
+    found.mended[_NAMED] += match["leaf"] in _FOREIGN
+
+
+def _module(prefix: str, path: str, found: Collector) -> str | None:
+    if prefix == "lycoris":
+        found.mended[_PREFIX] += 1
+        prefix = "lora_te" if path.startswith(("text_model_", "encoder_layers_")) else "lora_unet"
+    for doubled in (f"{prefix}_", f"{prefix.removeprefix('lora_')}_"):
+        if path.startswith(doubled):
+            found.mended[_DOUBLED] += 1
+            path = path.removeprefix(doubled)
+    component = _COMPONENTS[prefix]
     if component == "denoiser":
         split = next((each for names in namings() if (each := names.from_kohya(path))), None)
     else:
@@ -72,20 +90,15 @@ def _module(component: str, path: str, prefix: str, found: Collector) -> str | N
     return module
 
 
-def _add_missing_alphas(found: Collector) -> None:
-    for pieces in found.pieces.values():
-        if "alpha" not in pieces and "down" in pieces:
-            found.mended[_NO_ALPHA] += 1
-            pieces["alpha"] = number(rank_of(pieces["down"]))
-
-
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors: dict[str, Tensor] = {}
+    leaves = {role: f"{leaf}.weight" for leaf, role in _FACTORS.items()}
     for module, weights in one_alpha(modules).items():
         key = _key(module, family)
-        tensors[f"{key}.lora_down.weight"] = weights.down
-        tensors[f"{key}.lora_up.weight"] = weights.up
-        tensors[f"{key}.alpha"] = number(weights.alpha)
+        for role, tensor in pieces_of(weights).items():
+            tensors[f"{key}.{leaves.get(role, role)}"] = tensor
+        if weights.method != "full":
+            tensors[f"{key}.alpha"] = number(weights.alpha)
     return tensors, {}
 
 

@@ -19,19 +19,22 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.families.names import canonical, component_of, path_of
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import Collector, json_object, number
-from lora_diffusion.files.dialects._peft import alpha_of
+from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 from lora_diffusion.files.folder import CONFIG_KEY
 
 name = "peft"
 writable = True
+methods = ("lora",)
 structural = (CONFIG_KEY,)
 
 _PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
 _COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
 _KEY = re.compile(
     r"base_model\.model\.(?:(?P<prefix>unet|text_encoder|text_encoder_2)\.)?(?P<path>.+?)"
-    r"\.(?P<factor>lora_A|lora_B)(?:\.default)?\.weight"
+    r"\.(?P<factor>lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?P<weight>(?:\.weight)*)"
 )
+_ROLES = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "dora_scale"}
+_WEIGHTS = "`.weight` missing or written twice: read as once"
 _TEXT = ("text_model.", "encoder.layers.", "text_projection")
 _NO_CONFIG = "no adapter_config.json: alpha taken as rank"
 
@@ -45,14 +48,18 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     config = json_object(metadata.get(CONFIG_KEY))
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
-        module = None if match is None else _module(match)
-        role = "down" if match is not None and match["factor"] == "lora_A" else "up"
-        found.place(key, module, role, tensor)
+        if match is None:
+            found.unplaced.append(key)
+            continue
+        role = _ROLES[match["factor"]]
+        found.mended[_WEIGHTS] += role != "dora_scale" and match["weight"] != ".weight"
+        found.place(key, _module(match), role, magnitude(tensor) if role == "dora_scale" else tensor)
     for module, pieces in found.pieces.items():
         if "down" in pieces:
             own = config if "peft_type" in config else config.get(_PREFIXES[component_of(module)])
             found.mended[_NO_CONFIG] += own is None
-            pieces["alpha"] = number(alpha_of(own, path_of(module), pieces["down"]))
+            alpha = alpha_of(own, path_of(module), pieces["down"])
+            pieces.update({} if alpha is None else {"alpha": number(alpha)})
     return found.parts()
 
 
@@ -69,8 +76,8 @@ def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Ten
         own = {path_of(module): each for module, each in modules.items() if component_of(module) == component}
         prefix = f"{_PREFIXES[component]}." if len(components) > 1 else ""
         for path, weights in own.items():
-            tensors[f"base_model.model.{prefix}{path}.lora_A.weight"] = weights.down
-            tensors[f"base_model.model.{prefix}{path}.lora_B.weight"] = weights.up
+            start = f"base_model.model.{prefix}{path}"
+            tensors |= {f"{start}.{leaf}": each for leaf, each in pieces_for_peft(weights).items()}
         configs[_PREFIXES[component]] = _config(own)
     config = configs if len(configs) > 1 else next(iter(configs.values()), {"peft_type": "LORA"})
     return tensors, {"format": "pt", CONFIG_KEY: json.dumps(config, sort_keys=True)}
@@ -94,6 +101,6 @@ def _config(modules: Mapping[str, Weights]) -> dict[str, Any]:
         "target_modules": list(paths),
         "rank_pattern": {path: each.rank for path, each in paths.items() if each.rank != rank},
         "alpha_pattern": {path: each.alpha for path, each in paths.items() if each.alpha != alpha},
-        "use_dora": False,
+        "use_dora": uses_dora(modules),
         "use_rslora": False,
     }

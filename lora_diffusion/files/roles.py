@@ -1,0 +1,155 @@
+"""The tensors of one module by their role in a file: which method they make, and the way to `Weights` and back.
+
+The roles of a LoRA are up, down and mid; those of LyCORIS keep the names that they have in files. LyCORIS stores the
+outer factors of a Tucker decomposition with the rank first, [r, out]; in `Weights` they are [out, r] as everywhere.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.files.dialects import Pieces
+
+__all__ = ["LYCORIS", "form_of", "missing", "pieces_of", "weights_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """A method as files hold it: sets of roles of which one must be complete, and what may come with them."""
+
+    method: str
+    needs: tuple[tuple[str, ...], ...]
+    may: tuple[str, ...] = ()
+
+
+_FORMS = (
+    Form(method="lora", needs=(("up", "down"),), may=("mid", "dora_scale")),
+    Form(
+        method="loha",
+        needs=(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),),
+        may=("hada_t1", "hada_t2", "dora_scale"),
+    ),
+    Form(
+        method="lokr",
+        needs=(
+            ("lokr_w1", "lokr_w2"),
+            ("lokr_w1", "lokr_w2_a", "lokr_w2_b"),
+            ("lokr_w1_a", "lokr_w1_b", "lokr_w2"),
+            ("lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"),
+        ),
+        may=("lokr_t2", "dora_scale"),
+    ),
+    Form(method="full", needs=(("diff",), ("w_norm",)), may=("diff_b", "b_norm")),
+)
+LYCORIS = tuple(
+    dict.fromkeys(
+        role for form in _FORMS[1:] for roles in (*form.needs, form.may) for role in roles if "_scale" not in role
+    )
+)
+"""Every role of LyCORIS, spelled as in files."""
+
+
+def form_of(pieces: Pieces) -> Form | None:
+    """Return the form that has a place for all these roles, or None where they are of several methods."""
+    roles = {role for role in pieces if role != "alpha"}
+    return next((form for form in _FORMS if roles <= {*form.may, *(each for way in form.needs for each in way)}), None)
+
+
+def missing(form: Form, pieces: Pieces) -> str:
+    """Return the first role that the nearest complete set lacks, or nothing."""
+    lacks = [[role for role in way if role not in pieces] for way in form.needs]
+    fewest = min(lacks, key=len)
+    if not fewest and ("hada_t1" in pieces) != ("hada_t2" in pieces):
+        return "hada_t1" if "hada_t2" in pieces else "hada_t2"
+    return fewest[0] if fewest else ""
+
+
+def weights_of(pieces: Pieces) -> Weights:
+    """Return the weights of one complete module; without an alpha it is the rank.
+
+    A Kronecker product of two whole matrices and a whole delta have no rank: their scale is 1, whatever alpha says.
+    """
+    form = form_of(pieces)
+    assert form is not None
+    up, down, extra = _READERS[form.method](pieces)
+    if "dora_scale" in pieces:
+        extra["dora_scale"] = pieces["dora_scale"]
+    whole = Weights(up=up, down=down, alpha=1.0, method=form.method, extra=extra)
+    alpha = pieces.get("alpha")
+    no_rank = form.method == "full" or {"lokr_w1", "lokr_w2"} <= pieces.keys()
+    value = float(whole.rank if alpha is None or no_rank else alpha)
+    return Weights(up=up, down=down, alpha=value, method=form.method, extra=extra)
+
+
+def _read_lora(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    return pieces["up"], pieces["down"], {"mid": pieces["mid"]} if "mid" in pieces else {}
+
+
+def _read_loha(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    up, up2 = pieces["hada_w1_a"], pieces["hada_w2_a"]
+    extra = {"up2": up2, "down2": pieces["hada_w2_b"]}
+    if "hada_t1" in pieces:
+        up = up.T
+        extra |= {"up2": up2.T, "mid": pieces["hada_t1"], "mid2": pieces["hada_t2"]}
+    return up, pieces["hada_w1_b"], extra
+
+
+def _read_lokr(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    extra: dict[str, Any] = {}
+    up, down = pieces.get("lokr_w1"), pieces.get("lokr_w2")
+    if up is None:
+        up, extra["w1_b"] = pieces["lokr_w1_a"], pieces["lokr_w1_b"]
+    if down is None:
+        tucker = "lokr_t2" in pieces
+        first, down = pieces["lokr_w2_a"], pieces["lokr_w2_b"]
+        extra |= {"w2_a": first.T if tucker else first} | ({"mid": pieces["lokr_t2"]} if tucker else {})
+    return up, down, extra
+
+
+def _read_full(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
+    norm = "w_norm" in pieces
+    diff = pieces["w_norm" if norm else "diff"]
+    bias = pieces.get("b_norm" if norm else "diff_b")
+    return diff, torch.empty(0, dtype=diff.dtype), {} if bias is None else {"bias": bias}
+
+
+def pieces_of(weights: Weights) -> dict[str, Tensor]:
+    """Inverse of `weights_of`, without the alpha."""
+    pieces = _WRITERS[weights.method](weights, weights.extra)
+    if "dora_scale" in weights.extra:
+        pieces["dora_scale"] = weights.extra["dora_scale"]
+    return pieces
+
+
+def _write_lora(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {"up": weights.up, "down": weights.down} | ({"mid": extra["mid"]} if "mid" in extra else {})
+
+
+def _write_loha(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
+    pieces = {"hada_w1_b": weights.down, "hada_w2_b": extra["down2"]}
+    if "mid" not in extra:
+        return {**pieces, "hada_w1_a": weights.up, "hada_w2_a": extra["up2"]}
+    outer = {"hada_w1_a": weights.up.T, "hada_w2_a": extra["up2"].T}
+    return {**pieces, **outer, "hada_t1": extra["mid"], "hada_t2": extra["mid2"]}
+
+
+def _write_lokr(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
+    first = {"lokr_w1_a": weights.up, "lokr_w1_b": extra["w1_b"]} if "w1_b" in extra else {"lokr_w1": weights.up}
+    if "w2_a" not in extra:
+        return {**first, "lokr_w2": weights.down}
+    if "mid" not in extra:
+        return {**first, "lokr_w2_a": extra["w2_a"], "lokr_w2_b": weights.down}
+    return {**first, "lokr_w2_a": extra["w2_a"].T, "lokr_w2_b": weights.down, "lokr_t2": extra["mid"]}
+
+
+def _write_full(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
+    names = ("w_norm", "b_norm") if weights.up.ndim == 1 else ("diff", "diff_b")
+    return {names[0]: weights.up} | ({names[1]: extra["bias"]} if "bias" in extra else {})
+
+
+_READERS = {"lora": _read_lora, "loha": _read_loha, "lokr": _read_lokr, "full": _read_full}
+_WRITERS = {"lora": _write_lora, "loha": _write_loha, "lokr": _write_lokr, "full": _write_full}
