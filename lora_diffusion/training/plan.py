@@ -293,14 +293,16 @@ class TrainPlan(Section):
     def fingerprint(self) -> str:
         """Return a sha256 over the settings that decide the tensors of a run; places and books do not.
 
-        What lies in the folders decides as well: see `Sources.fingerprint`.
+        What lies in the folders decides as well: see `Sources.fingerprint`. Defaults are left out, so that a run goes
+        on under a later version that has more settings.
         """
         decides = self.model_dump_json(
+            exclude_defaults=True,
             exclude={
                 "previews": True,
                 "validation": True,
                 "run": {"out", "tensorboard", "keep_snapshots"},
                 "data": {"cache", "folder", "masks", "regularisation", "rights"},
-            }
+            },
         )
         return hashlib.sha256(decides.encode()).hexdigest()

@@ -20,6 +20,8 @@ from tests.training.made import made
 
 CHANGING = ("data.flip=true", "data.colour_jitter=0.1", "data.masks=alpha", "data.more_resolutions=96")
 
+COMMON = ("run.steps=2", "adapter.targets=attention", "data.caption_dropout=0", "run.snapshot_every=0")
+
 
 def losses(plan):
     done = loop.train(plan)
@@ -119,9 +121,31 @@ def nothing(folder, base):
         (nothing, ("data.trigger=zyx",)),
     ],
 )
-def test_a_change_meets_no_stale_cache(base, tmp_path, change, settings):
-    folder, own = tmp_path / "p", shutil.copytree(base, tmp_path / "base")
-    tiny.pictures(folder, 4)
+def test_a_change_meets_no_stale_cache(trained, tmp_path, change, settings):
+    before, place = trained
+    place = shutil.copytree(place, tmp_path / "place")
+    change(place / "p", place / "base")
+    warm, cold = (
+        losses(tiny.plan(place / "base", place / "p", tmp_path / name, *COMMON, *settings, f"data.cache={cache}"))
+        for name, cache in (("warm", place / "cache"), ("cold", tmp_path / "empty"))
+    )
+    assert warm == cold
+    assert warm != before
+
+
+def test_without_a_change_everything_is_found(trained, tmp_path):
+    before, place = trained
+    plan = tiny.plan(place / "base", place / "p", tmp_path / "again", *COMMON, f"data.cache={place / 'cache'}")
+    assert fill_cache(plan) == 0
+    assert losses(plan) == before
+
+
+@pytest.fixture(scope="module")
+def trained(base, tmp_path_factory):
+    """The losses of a run, and a place with its base model, pictures and cache."""
+    place = tmp_path_factory.mktemp("trained")
+    folder = tiny.pictures(place / "p", 4)
+    shutil.copytree(base, place / "base")
     for path in sorted(folder.glob("*.png"))[:3]:
         with Image.open(path) as image:
             image.save(path.with_suffix(".bmp"))  # whose size does not depend on its pixels
@@ -130,13 +154,8 @@ def test_a_change_meets_no_stale_cache(base, tmp_path, change, settings):
         image = opened.copy()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     image.save(folder / "03.png")
-    common = ("run.steps=2", "adapter.targets=attention", "data.caption_dropout=0")
-    before = losses(tiny.plan(own, folder, tmp_path / "before", *common))
-    change(folder, own)
-    warm = losses(tiny.plan(own, folder, tmp_path / "warm", *common, *settings))
-    cold = losses(tiny.plan(own, folder, tmp_path / "cold", *common, *settings, f"data.cache={tmp_path / 'empty'}"))
-    assert warm == cold
-    assert warm != before
+    plan = tiny.plan(place / "base", folder, place / "out", *COMMON, f"data.cache={place / 'cache'}")
+    return losses(plan), place
 
 
 def test_a_damaged_entry_is_encoded_again(loaded, pictures, tmp_path):

@@ -33,6 +33,13 @@ def whole(base, pictures, tmp_path_factory):
     return loop.train(plan(base, pictures, out)).adapter.read_bytes()
 
 
+@pytest.fixture(scope="module")
+def done(base, pictures, tmp_path_factory):
+    """A finished run whose copies find its pictures encoded."""
+    place = tmp_path_factory.mktemp("done")
+    return loop.train(plan(base, pictures, place / "out", f"data.cache={place / 'cache'}")).run
+
+
 def plan(base, pictures, out, *more):
     overrides = (f"run.steps={STEPS}", "run.snapshot_every=2", "data.caption_dropout=0.3", *more)
     return tiny.plan(base, pictures, out, *overrides)
@@ -154,11 +161,8 @@ def test_a_resume_in_another_place_goes_on(base, pictures, tmp_path, whole):
 
 @pytest.mark.parametrize("file", ["tensors.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "removed"])
-def test_a_damaged_newest_snapshot_is_named_and_the_one_before_is_used(
-    base, pictures, tmp_path, whole, caplog, file, damage
-):
-    out = tmp_path / "out"
-    loop.train(plan(base, pictures, out))
+def test_a_damaged_newest_snapshot_is_named_and_the_one_before_is_used(done, tmp_path, whole, caplog, file, damage):
+    out = shutil.copytree(done, tmp_path / "out")
     (out / "adapter.safetensors").unlink()
     victim = out / "snapshots" / f"step-{STEPS:08d}" / file
     data = victim.read_bytes()
