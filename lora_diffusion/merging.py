@@ -7,25 +7,28 @@ base), so the share that is lost is part of the result. Tensors are streamed: me
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from datasets_tools.storage import replacing, replacing_folder, require_space, sha256_file
-from lora_diffusion.adapters.methods.lora import delta_weight
-from lora_diffusion.errors import BaseNotFound, TargetError, UsageError, VerificationFailed, WrongFamily
+from lora_diffusion.errors import BaseNotFound, UsageError, VerificationFailed
 from lora_diffusion.families.layout import is_vae_attention
 from lora_diffusion.files.adapter import SUFFIX, Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, FOLDERS, TOKENIZER_KEY, Checkpoint, open_checkpoint
-from lora_diffusion.files.precision import cast, precision_of
+from lora_diffusion.files.precision import PRECISIONS
 from lora_diffusion.files.report import Report, report_of
 from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, open_safe
 from lora_diffusion.files.writing import Planned, write_safe
+from lora_diffusion.folding import Folding, folding
 from lora_diffusion.outputs import require_free
+from lora_diffusion.parts import Weight
+from lora_diffusion.residual import Residual
+from lora_diffusion.scaled import SCALE, metadata_of
 
 __all__ = ["Merged", "merge"]
 
@@ -35,46 +38,66 @@ _COPIED = {".json", ".txt", ".model"}
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """A merged checkpoint. `sha256` is that of the file, or over the files of a folder in the order of their names;
-    `report` is the share of each delta, and of all, that rounding lost."""
+    """A merged checkpoint. `sha256` is that of the file, or over the files of a folder in the order of their names.
+
+    `report` is the share of each delta, and of all, that rounding lost. `residual` is the adapter that brings it back
+    where one was asked for and something was lost, `missing` the share that is lost even with it.
+    """
 
     path: Path
     sha256: str
     report: Report
+    residual: Path | None = None
+    missing: Report | None = None
 
 
 def merge(
     base: Path | str,
-    adapters: Sequence[tuple[Adapter, float]],
+    adapters: Sequence[tuple[Adapter, Weight]],
     out: Path | str,
     *,
     precision: str | None = None,
     configs: Path | str | None = None,
+    residual: Path | str | None = None,
+    residual_rank: int | None = None,
     overwrite: bool = False,
 ) -> Merged:
-    """Write a checkpoint of `base` with weighted adapters folded in.
+    """Write a checkpoint of `base` with weighted adapters of any method folded in.
 
-    `base` is a local diffusers folder or single file. `out` with the suffix .safetensors becomes a single file in the
-    original layout, anything else a new diffusers folder. `precision` is "fp16",
-    "bf16", "fp32", or None to keep each tensor's own; then tensors that no adapter touches stay bit-equal. `configs` is
+    `base` is a local diffusers folder or single file; a weight is a number or a PartSpec with weights per block. `out`
+    with the suffix .safetensors becomes a single file in the original layout, anything else a new diffusers folder.
+    `precision` is "fp16", "bf16", "fp32", "fp8" (scaled, a single file for ComfyUI: `lora_diffusion.scaled`), or None
+    to keep each tensor's own; then tensors that no adapter touches stay bit-equal. The VAE stays as found. `configs` is
     a diffusers folder that lends configs and tokenizer where a single file without them becomes a folder; keys of such
-    a file that belong to no component (an EMA copy) stay behind then.
+    a file that belong to no component (an EMA copy) stay behind then. `residual` is where an adapter goes that holds
+    what rounding took, of at most `residual_rank` or of the rank that makes merged + residual exact to 1e-6 of the
+    delta; biases and norms cannot be part of it.
 
-    Raises WrongFamily or TargetError for the first target that does not fit, UsageError, BaseNotFound; nothing is
-    written then, nor when reading back finds a difference (VerificationFailed).
+    Raises WrongFamily or TargetError for the first target that does not fit, UsageError also where something lies at
+    `out` or `residual` and `overwrite` is not set, BaseNotFound; nothing is written then, nor when reading back finds a
+    difference (VerificationFailed).
     """
     out, checkpoint = Path(out), open_checkpoint(Path(base))
     _require_other(checkpoint.path, out)
     require_free(out, overwrite)
-    parts = sorted(adapters, key=lambda part: (part[0].fingerprint, part[1]))
-    job = _Job(checkpoint=checkpoint, parts=parts, dtype=None if precision is None else precision_of(precision))
-    job.check()
+    job = folding(checkpoint, adapters, precision)
+    rest = _residual(job, residual, residual_rank, overwrite)
+    if precision == "fp8" and out.suffix != SUFFIX:
+        raise UsageError("diffusers reads no scaled fp8 from a folder", hint=f"name a single file, {out.name}{SUFFIX}")
     checkpoint.verify()
     require_space(out.parent, sum(job.size(key) for key in checkpoint.tensors), f"the merged checkpoint {out.name}")
     write = _write_single_file if out.suffix == SUFFIX else _write_folder
     lender = None if configs is None else open_checkpoint(Path(configs))
-    write(job, out, lender)
-    return Merged(path=out, sha256=_sha256(out), report=report_of(job.losses))
+    with write(job, out, lender):
+        if rest is not None:  # before the checkpoint takes its place: either both are there or neither
+            rest.write(out.stem)
+    return Merged(
+        path=out,
+        sha256=_sha256(out),
+        report=report_of(job.losses),
+        residual=rest.path if rest is not None and rest.modules else None,
+        missing=None if rest is None else rest.report,
+    )
 
 
 def _require_other(base: Path, out: Path) -> None:
@@ -82,71 +105,23 @@ def _require_other(base: Path, out: Path) -> None:
         raise UsageError(f"{out} is the base model itself", hint="give the merged checkpoint another name")
 
 
-@dataclass(kw_only=True)
-class _Job:
-    """What one merge knows; `losses` fills up while tensors pass by."""
-
-    checkpoint: Checkpoint
-    parts: Sequence[tuple[Adapter, float]]
-    dtype: torch.dtype | None
-    losses: dict[str, tuple[float, float]] = field(default_factory=dict)
-
-    def check(self) -> None:
-        for adapter, weight in self.parts:
-            if adapter.family != self.checkpoint.family:
-                raise WrongFamily(
-                    f"adapter {adapter.name} is for {adapter.family}, the base model is {self.checkpoint.family}",
-                    hint="merge it into a base model of its own family",
-                )
-            if not torch.isfinite(torch.tensor(weight)):
-                raise UsageError(f"the weight of {adapter.name} is {weight}", hint="use a number, for example 0.8")
-            for module in adapter.modules:
-                self._check_target(adapter, module)
-
-    def _check_target(self, adapter: Adapter, module: str) -> None:
-        stored = self.checkpoint.tensors.get(f"{module}.weight")
-        if stored is None:
-            raise TargetError(
-                f"adapter {adapter.name} changes {module}, which {self.checkpoint.path.name} does not have",
-                hint="it was trained on a base model of another shape",
-            )
-        weights = adapter.modules[module]
-        inside = weights.down.shape[1:].numel()
-        if (weights.up.shape[0], inside) != (stored.shape[0], torch.Size(stored.shape[1:]).numel()):
-            raise TargetError(
-                f"adapter {adapter.name} does not fit {module}: {weights.up.shape[0]} x {inside}, "
-                f"the base model has {tuple(stored.shape)}",
-                hint="it was trained on a base model of another size",
-            )
-
-    def dtype_of(self, key: str) -> torch.dtype:
-        found = self.checkpoint.tensors[key].dtype
-        return self.dtype if self.dtype is not None and found.is_floating_point else found
-
-    def size(self, key: str) -> int:
-        return torch.Size(self.checkpoint.tensors[key].shape).numel() * self.dtype_of(key).itemsize
-
-    def tensor(self, key: str) -> Tensor:
-        """Return a tensor of the merged checkpoint by its canonical key."""
-        tensor, dtype = self.checkpoint.tensor(key), self.dtype_of(key)
-        module = key.removesuffix(".weight")
-        touching = [(adapter.modules[module], weight) for adapter, weight in self.parts if module in adapter.modules]
-        if not touching or not key.endswith(".weight"):
-            return cast(tensor, dtype, name=key)
-        delta = torch.zeros(tensor.shape)
-        for weights, weight in touching:
-            delta += weight * delta_weight(weights, tensor.shape)
-        exact = tensor.float() + delta
-        result = cast(exact, dtype, name=key)
-        self.losses[module] = _norm(result.float() - exact), _norm(delta)
-        return result
+def _residual(job: Folding, path: Path | str | None, rank: int | None, overwrite: bool) -> Residual | None:
+    if path is None:
+        return None
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
+    if rank is not None and rank < 1:
+        raise UsageError(f"a residual of rank {rank} is not possible", hint="use 1 or more")
+    require_free(path, overwrite)
+    result = Residual(path=path, family=job.checkpoint.family, rank=rank)
+    job.on_remainder = result.take
+    return result
 
 
-def _norm(tensor: Tensor) -> float:
-    return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
-
-
-def _write_single_file(job: _Job, out: Path, lender: Checkpoint | None) -> None:
+@contextmanager
+def _write_single_file(job: Folding, out: Path, lender: Checkpoint | None) -> Iterator[None]:
+    """Write and check a file; it takes its place at the end of the block."""
     checkpoint = job.checkpoint
     keys = {_original(checkpoint, key): key for key in checkpoint.tensors}
     plan = [
@@ -154,15 +129,21 @@ def _write_single_file(job: _Job, out: Path, lender: Checkpoint | None) -> None:
         for name, key in keys.items()
     ]
     shapes = {each.name: each.shape for each in plan}
+    layers = {name.removesuffix(".weight"): key for name, key in keys.items() if job.is_scaled(key)}
+    # Scales lie before their weights in the file, so these sums are made twice.
+    scales = {f"{name}.{SCALE}": key for name, key in layers.items()}
+    plan += [Planned(name=name, dtype=torch.float32, shape=()) for name in scales]
+    metadata = _metadata(job, lender) | (metadata_of(layers) if layers else {})
     with replacing(out) as temporary:
         write_safe(
             temporary,
             plan,
-            lambda name: job.tensor(keys[name]).reshape(shapes[name]),
-            _metadata(job, lender),
+            lambda name: job.scale(scales[name]) if name in scales else job.tensor(keys[name]).reshape(shapes[name]),
+            metadata,
             hashes=(HASH_KEY,),
         )
-        _require_intact(temporary, keys)
+        _require_intact(temporary, shapes | scales)
+        yield
 
 
 def _original(checkpoint: Checkpoint, key: str) -> str:
@@ -176,7 +157,7 @@ def _original_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape, 1, 1) if is_vae_attention(key) else shape
 
 
-def _metadata(job: _Job, lender: Checkpoint | None) -> dict[str, str]:
+def _metadata(job: Folding, lender: Checkpoint | None) -> dict[str, str]:
     checkpoint = job.checkpoint
     source = lender or checkpoint
     own = {
@@ -185,11 +166,9 @@ def _metadata(job: _Job, lender: Checkpoint | None) -> dict[str, str]:
         "modelspec.architecture": "stable-diffusion-v1",
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": checkpoint.path.stem,
-        "modelspec.merged_from": ", ".join([checkpoint.path.stem, *(adapter.name for adapter, _ in job.parts)]),
+        "modelspec.merged_from": ", ".join([checkpoint.path.stem, *(each.adapter.name for each in job.parts)]),
         "lora_diffusion.family": checkpoint.family,
-        "lora_diffusion.merged": json.dumps(
-            [{"name": each.name, "weight": weight, "fingerprint": each.fingerprint} for each, weight in job.parts]
-        ),
+        "lora_diffusion.merged": json.dumps([each.to_dict() for each in job.parts]),
     }
     if source.configs:
         own[CONFIGS_KEY] = json.dumps(source.configs, sort_keys=True)
@@ -199,7 +178,9 @@ def _metadata(job: _Job, lender: Checkpoint | None) -> dict[str, str]:
     return {**kept, **own}
 
 
-def _write_folder(job: _Job, out: Path, lender: Checkpoint | None) -> None:
+@contextmanager
+def _write_folder(job: Folding, out: Path, lender: Checkpoint | None) -> Iterator[None]:
+    """Write and check a folder; it takes its place at the end of the block."""
     source = lender or job.checkpoint
     _require_configs(source)
     with replacing_folder(out) as temporary:
@@ -209,8 +190,9 @@ def _write_folder(job: _Job, out: Path, lender: Checkpoint | None) -> None:
             _write_texts(source, temporary)
         for component, name in FOLDERS.items():
             _write_component(job, component, temporary / name / f"{_WEIGHTS[name]}{SUFFIX}")
-        if job.dtype is not None:
-            _say_dtype(temporary / "text_encoder" / "config.json", job.dtype)
+        if job.precision is not None:
+            _say_dtype(temporary / "text_encoder" / "config.json", PRECISIONS[job.precision])
+        yield
 
 
 def _require_configs(source: Checkpoint) -> None:
@@ -268,7 +250,7 @@ def _write_texts(source: Checkpoint, target: Path) -> None:
         (target / name).write_text(text, "utf-8")
 
 
-def _write_component(job: _Job, component: str, path: Path) -> None:
+def _write_component(job: Folding, component: str, path: Path) -> None:
     start = f"{component}."
     stored = {key.removeprefix(start): key for key in job.checkpoint.tensors if key.startswith(start)}
     if not stored:

@@ -60,6 +60,9 @@ def test_a_merge_is_the_fp32_sum_cast_once_and_nothing_else_moves(name, precisio
     for key in before.tensors:
         meant, touched = _expected(before, parts, key)
         found = after.tensor(key)
+        if key.startswith("vae."):
+            assert torch.equal(found, before.tensor(key)), key
+            continue
         assert found.dtype == dtype
         if touched:
             assert torch.allclose(found.float(), meant, rtol=8e-3 if precision == "bf16" else 1e-3, atol=1e-6), key

@@ -35,7 +35,12 @@ ALLOWED = {
     "lora_diffusion.checking": {"training", "settings", "embedded", "datasets_tools"},
     "lora_diffusion.preparing": {"checking", "training", "families", "embedded", "datasets_tools"},
     "lora_diffusion.console": set(),
-    "lora_diffusion.merging": {"files", "families", "adapters", "outputs", "errors", "datasets_tools"},
+    "lora_diffusion.scaled": set(),
+    "lora_diffusion.folding": {"scaled", "parts", "files", "adapters", "errors"},
+    "lora_diffusion.residual": {"lowrank", "files", "adapters"},
+    "lora_diffusion.merging": {
+        "folding", "residual", "scaled", "parts", "outputs", "files", "families", "errors", "datasets_tools",
+    },
     "lora_diffusion.exporting": {"files", "generation", "outputs", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
