@@ -1,5 +1,6 @@
 """Every family at toy size: the real classes, saved as real folders. Nothing is downloaded."""
 
+import json
 import random
 from pathlib import Path
 
@@ -162,6 +163,29 @@ def _scheduler(prediction_type):
 
 FAMILIES = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl}
 """Family name -> what saves one at toy size. The contract tests fail for a family that is not here."""
+
+
+def single_file(folder: Path, path: Path, *, extra: dict | None = None, metadata: dict | None = None) -> Path:
+    """Write a folder as one file in the original layout, with configs and tokenizer in its metadata unless given."""
+    from safetensors.torch import load_file, save_file
+
+    from lora_diffusion.families import detect
+    from lora_diffusion.families.layout import from_folder_key
+    from lora_diffusion.families.single_file import CONFIGS_KEY, TOKENIZER_KEY
+
+    family = detect(folder)
+    configs = family.configs(folder)
+    layout, ours = family.layout(configs), {}
+    for component, name in family.folders.items():
+        for file in sorted((folder / name).glob("*.safetensors")):
+            ours |= {from_folder_key(component, key): each for key, each in load_file(file).items()}
+    names = dict.fromkeys(layout.original(key) for key in ours)
+    tensors = {name: layout.joined(name, [ours[key] for key in layout.keys(name)]) for name in names}
+    texts = {file.name: file.read_text("utf-8") for file in sorted((folder / "tokenizer").iterdir())}
+    own = {CONFIGS_KEY: json.dumps(configs), TOKENIZER_KEY: json.dumps(texts)}
+    stored = {key: each.clone().contiguous() for key, each in {**tensors, **(extra or {})}.items()}
+    save_file(stored, path, own if metadata is None else metadata)
+    return path
 
 
 def pictures(folder: Path, count: int = 6, *, sizes: tuple[tuple[int, int], ...] = ((64, 64), (96, 64))) -> Path:

@@ -36,7 +36,7 @@ UNET_TARGETS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-_DISTILLED = re.compile(r"(?<![a-z])(turbo|lightning|hyper|lcm|dmd2?)(?![a-z])", re.IGNORECASE)
+_DISTILLED = re.compile(r"turbo|lightning|(?<![a-z])(?:hyper|lcm|dmd2?)(?![a-z])", re.IGNORECASE)
 
 _log = logging.getLogger("lora_diffusion")
 

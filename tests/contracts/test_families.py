@@ -116,6 +116,47 @@ def test_merged_and_live_give_the_same_answer(family, folder, run, tmp_path, nam
     assert not torch.allclose(plain, live, atol=1e-3)
 
 
+def test_a_single_file_gives_the_same_answer(family, folder, tmp_path):
+    path = tiny.single_file(folder, tmp_path / "base.safetensors")
+    assert detect(path).name == family.name
+    assert family.geometry(path) == family.geometry(folder)
+    assert torch.equal(first_answer(family, path), first_answer(family, folder))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_diffusers_reads_the_single_file_tensor_by_tensor(family, folder, tmp_path):
+    import diffusers
+
+    path = tiny.single_file(folder, tmp_path / "base.safetensors")
+    pipeline = getattr(diffusers, family.pipeline_class)
+    theirs, ours = pipeline.from_single_file(str(path), config=str(folder)), pipeline.from_pretrained(folder)
+    for name in family.folders.values():
+        expected = getattr(ours, name).state_dict()
+        found = getattr(theirs, name).state_dict()
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_prompts_are_encoded_as_the_pipeline_encodes_them(family, folder):
+    components = family.load(folder, dtype=torch.float32, device=DEVICE)
+    prompts = ["a red apple", ""]
+    with torch.no_grad():
+        encoded = family.encode_tokens(components, family.tokenize(components, prompts))
+        context, _, *pooled = family.pipeline(components).encode_prompt(
+            prompts, device=DEVICE, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
+    assert torch.equal(encoded["context"], context)
+    if pooled:
+        assert torch.equal(encoded["pooled"], pooled[0])
+
+
+def test_a_run_with_frozen_text_gives_the_same_bytes_when_it_finds_its_captions_encoded(folder, pictures, tmp_path):
+    changes = ("run.steps=2", "adapter.targets=attention")
+    first = loop.train(tiny.plan(folder, pictures, tmp_path / "first", *changes))
+    second = loop.train(tiny.plan(folder, pictures, tmp_path / "second", *changes))
+    assert first.adapter.read_bytes() == second.adapter.read_bytes()
+
+
 def test_an_adapter_of_another_family_is_named_and_refused(folder, run, tmp_path):
     from dataclasses import replace
 
