@@ -1,5 +1,6 @@
 """What a check found, as values: a health score with its reasons, the findings, the tables of the report."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -183,15 +184,18 @@ class Report:
     ) -> "Report":
         """Rank and score findings. `budget` is the number of pixels that a bucket should have."""
         ranked = _ranked(findings)
-        lost = _lost(ranked, len(sights))
+        costs = _costs(ranked, len(sights))
+        score = _score(costs)
+        whole = sum(costs.values())
+        lost = {code: (100 - score) * cost / whole for code, cost in costs.items()}
         return cls(
             folder=folder,
-            score=round(max(0.0, 100 - sum(lost.values()))),
+            score=round(score),
             findings=ranked,
             images=len(sights),
             buckets=_rows(sights, budget),
             reasons=tuple(f"-{points:.0f}: {_lower(title_of(code))}" for code, points in lost.items()),
-            changes=_changes(ranked, lost),
+            changes=_changes(ranked, costs),
             counts=counts or Counts(),
             palette=tuple(palette),
             estimate=dict(estimate or {}),
@@ -230,13 +234,18 @@ def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda one: (order.index(one.severity), codes.get(one.code, -1), one.code)))
 
 
-def _lost(findings: Sequence[Finding], images: int) -> dict[str, float]:
-    """Return what each code costs in points, most first; a code that costs nothing is left out."""
+def _costs(findings: Sequence[Finding], images: int) -> dict[str, float]:
+    """Return what each code costs alone, of 100 points, most first; a code that costs nothing is left out."""
     grouped: dict[str, list[Finding]] = {}
     for finding in findings:
         grouped.setdefault(finding.code, []).append(finding)
-    lost = {code: _cost(same, images) for code, same in grouped.items()}
-    return dict(sorted(((code, cost) for code, cost in lost.items() if cost), key=lambda item: -item[1]))
+    costs = {code: _cost(same, images) for code, same in grouped.items()}
+    return dict(sorted(((code, cost) for code, cost in costs.items() if cost), key=lambda item: -item[1]))
+
+
+def _score(costs: Mapping[str, float]) -> float:
+    """Return the score: each cost takes its share of what the others leave, so that every mended fault shows."""
+    return 100 * math.prod(1 - cost / 100 for cost in costs.values())
 
 
 def _cost(same: Sequence[Finding], images: int) -> float:
@@ -249,11 +258,19 @@ def _cost(same: Sequence[Finding], images: int) -> float:
     return min(costs[same[0].severity], _CHEAP.get(same[0].code, 100.0))
 
 
-def _changes(findings: Sequence[Finding], lost: Mapping[str, float]) -> tuple[Change, ...]:
-    remedies = {finding.code: finding.remedy for finding in reversed(findings)}
+def _changes(findings: Sequence[Finding], costs: Mapping[str, float]) -> tuple[Change, ...]:
+    score = _score(costs)
+    remedies: dict[str, dict[str, None]] = {}
+    for finding in findings:
+        remedies.setdefault(finding.code, {})[finding.remedy] = None
     return tuple(
-        Change(code=code, title=title_of(code), remedy=remedies[code], points=round(points))
-        for code, points in list(lost.items())[:_CHANGES]
+        Change(
+            code=code,
+            title=title_of(code),
+            remedy=next(iter(remedies[code])) if len(remedies[code]) == 1 else "what to do stands with each below",
+            points=round(_score({other: cost for other, cost in costs.items() if other != code})) - round(score),
+        )
+        for code in list(costs)[:_CHANGES]
     )
 
 

@@ -304,3 +304,15 @@ def test_every_code_that_the_packages_use_has_a_title():
     codes = {code for path in sources for code in made.findall(path.read_text(encoding="utf-8"))}
     assert len(codes) > 30
     assert codes <= set(TITLES)
+
+
+def test_mending_a_fault_brings_the_points_that_were_promised(tmp_path):
+    photos(tmp_path, 9)
+    (tmp_path / "photo 00.txt").unlink()
+    (tmp_path / "bad.png").write_bytes(b"")
+    report = check(tmp_path, trigger="style")
+    promised = {change.code: change.points for change in report.changes}
+    assert set(promised) == {"image-unreadable", "trigger-common", "caption-missing"}
+    (tmp_path / "bad.png").unlink()
+    assert check(tmp_path, trigger="style").score == report.score + promised["image-unreadable"]
+    assert check(tmp_path).score - check(tmp_path, trigger="style").score >= promised["trigger-common"] > 0
