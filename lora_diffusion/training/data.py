@@ -17,7 +17,9 @@ from lora_diffusion.training.plan import DataPlan, TrainPlan
 
 __all__ = ["CaptionPlan", "Draw", "GlobalBatch", "MicroBatch", "Stream", "TrainingData", "varied"]
 
-REGULARISATION_SHARE = 4  # style pictures of a step for each regularisation picture: a quarter more work, not twice
+REGULARISATION_SHARE = 4
+"""Style pictures of a step for each regularisation picture. On one core a step of 8 takes 1.4 times as long with them,
+1.5 times with the answers of the base model."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -184,8 +184,7 @@ def encode_sources(
     sources: Sources, encoder: Encoder, texts: Texts, plan: TrainPlan, on_event: OnEvent
 ) -> EncodedSources:
     """Encode every view of every sample, its mask and the captions that do not vary; tell `Encoded` after each view."""
-    sets = [each for each in (sources.style, sources.regularisation, sources.validation) if each]
-    total = sum(len(sample.views) for each in sets for sample in each.samples)
+    total = sum(len(sample.views) for each in sources.sets for sample in each.samples)
     done = 0
 
     def encode(found: PictureSet) -> EncodedSet:
@@ -213,7 +212,7 @@ def encode_sources(
         validation=encode(sources.validation) if sources.validation else None,
     )
     varies = plan.data.shuffle_tags or plan.data.tag_dropout > 0
-    constant = [each for each in sets if not (varies and each is sources.style)]
+    constant = [each for each in sources.sets if not (varies and each is sources.style)]
     texts.prepare(["", *(sample.caption for each in constant for sample in each.samples)])
     return encoded
 
