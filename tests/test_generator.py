@@ -8,6 +8,7 @@ from lora_diffusion.errors import CorruptFile, TargetError, UsageError, WrongFam
 from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.generation.generator import Generator
 from lora_diffusion.generation.picture import read_settings
+from lora_diffusion.parts import module_weights, parse_part
 from lora_diffusion.training import loop
 from tests import tiny
 
@@ -54,6 +55,24 @@ def test_live_weights_of_several_adapters(generator, adapters):
     generator.remove("style-2")
     generator.remove("style")
     assert len({plain, both, mixed}) == 3
+    assert draw(generator).image.tobytes() == plain
+
+
+def test_weights_per_block_are_live_and_travel_with_the_picture(generator, adapters, tmp_path):
+    plain = draw(generator).image.tobytes()
+    name = generator.add(adapters[0])
+    everywhere = draw(generator).image.tobytes()
+    generator.blend = {name: parse_part("secret/path:1@unet.up=0.2@text=0")}
+    shaped = generator.generate("a star", seed=3, steps=3)
+    assert len({plain, everywhere, shaped.image.tobytes()}) == 3
+    assert read_settings(shaped.save(tmp_path / "a.png")).parts == {name: f"{name}:1.0@unet.up=0.2@text=0.0"}
+    slots = generator._slots
+    for module, weight in module_weights(
+        generator.blend[name], generator._adapters[name].modules, family="sd1"
+    ).items():
+        assert float(slots[module].module.weights) == pytest.approx(weight)
+        assert weight == (0.0 if module.startswith("text") else 0.2 if ".up_blocks" in module else 1.0)
+    generator.blend = {name: parse_part("x:0@unet=0")}
     assert draw(generator).image.tobytes() == plain
 
 
