@@ -5,26 +5,28 @@ colour profiles and CMYK, 16-bit greys (`convert` clips them to white), hidden c
 decompression bombs (Pillow itself only refuses above 179 million pixels).
 """
 
+import ctypes
 import io
 import stat
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, features
+from PIL import Image, ImageCms, _imaging, features
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets_tools.bucket import Crop
 from datasets_tools.errors import UnreadableImage
-from datasets_tools.sniff import NOT_A_PICTURE, kind_of
+from datasets_tools.sniff import NOT_A_PICTURE, refusal
 from datasets_tools.storage import human_bytes
 
 __all__ = [
@@ -132,7 +134,7 @@ def open_picture(
     """
     data = path_or_bytes if isinstance(path_or_bytes, bytes) else read_bytes(path_or_bytes, limits)
     name = name or ("the picture" if isinstance(path_or_bytes, bytes) else str(path_or_bytes))
-    with _opened(name, data, limits) as image, _explained(name, data):
+    with _opened(name, data, limits) as image, _explained(name, data, limits):
         if image.format == "PNG":
             _verify_checksums(data)
         stored = image.tag_v2.get(ExifTag.Orientation, 1) if isinstance(image, TiffImageFile) else 1
@@ -163,7 +165,7 @@ def open_picture(
 def read_size(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """Return the upright (width, height) in pixels without decoding. Raises UnreadableImage."""
     name, data = str(path), read_bytes(path, limits)
-    with _opened(name, data, limits) as image, _explained(name, data):
+    with _opened(name, data, limits) as image, _explained(name, data, limits):
         if image.format == "PNG" and "exif" not in image.info:
             image.info["exif"] = _late_exif(data)
         return image.size if _turn(image, []) < 5 else image.size[::-1]
@@ -207,11 +209,22 @@ def to_pixels(image: Image.Image) -> NDArray[np.float32]:
 
 @contextmanager
 def _opened(name: str, data: bytes, limits: Limits) -> Iterator[Image.Image]:
-    with _explained(name, data):
+    with _explained(name, data, limits):
         image = _header(data, FORMATS)
     with image:
         _check_size(name, image.size, limits)
+        if isinstance(image, TiffImageFile):
+            _silence_libtiff()
         yield image
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing to the terminal what Pillow raises as an error anyway; Pillow stops only warnings."""
+    with suppress(OSError, AttributeError):  # where its functions are linked in without their names, it prints on
+        set_handler = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
+        set_handler.argtypes, set_handler.restype = [ctypes.c_void_p], ctypes.c_void_p
+        set_handler(None)
 
 
 def _header(data: bytes, formats: tuple[str, ...]) -> Image.Image:
@@ -223,39 +236,29 @@ def _header(data: bytes, formats: tuple[str, ...]) -> Image.Image:
 def _check_size(name: str, size: tuple[int, int], limits: Limits) -> None:
     width, height = size
     if width * height > limits.max_pixels or max(size) > limits.max_side:
-        raise UnreadableImage(
-            f"{name} has {width} x {height} pixels; at most {limits.max_pixels:,} in all and {limits.max_side:,} "
-            "per side are read",
-            hint="scale it down: training uses far fewer pixels",
-        )
+        raise _too_large(name, f"{width} x {height} pixels", limits)
+
+
+def _too_large(name: str, size: str, limits: Limits) -> UnreadableImage:
+    return UnreadableImage(
+        f"{name} has {size}; at most {limits.max_pixels:,} in all and {limits.max_side:,} per side are read",
+        hint="scale it down: training uses far fewer pixels",
+    )
 
 
 @contextmanager
-def _explained(name: str, data: bytes) -> Iterator[None]:
+def _explained(name: str, data: bytes, limits: Limits) -> Iterator[None]:
     """Turn whatever a decoder raises on broken data into one sentence that says what the file is."""
     try:
         yield
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(
-            f"{name} has too many pixels: {error}", hint="scale it down: training uses far fewer pixels"
-        ) from error
+        raise _too_large(name, "too many pixels", limits) from error
     except MemoryError as error:
         raise UnreadableImage(f"{name} does not fit into memory", hint="scale it down") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on bad bytes
-        raise _unreadable(name, data, error) from error
-
-
-def _unreadable(name: str, data: bytes, error: Exception) -> UnreadableImage:
-    kind = kind_of(data)
-    if kind.format in FORMATS:
-        truncated = isinstance(error, (EOFError, struct.error)) or any(
-            word in str(error).lower() for word in ("truncated", "cannot identify", "unexpected end", "not enough")
-        )
-        how = "truncated: the file ends too early" if truncated else f"damaged: {error or type(error).__name__}"
-        return UnreadableImage(f"{name} is {kind.name}, but {how}", hint=kind.remedy)
-    return UnreadableImage(f"{name} is {kind.name}; pictures can be {', '.join(FORMATS)}", hint=kind.remedy)
+        raise refusal(name, data, error, FORMATS) from error
 
 
 def _verify_checksums(data: bytes) -> None:

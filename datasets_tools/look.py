@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "Seen", "look_at"]
 
-_VERSION = 1  # raise it when the same file would be seen differently: journals then start anew
+_VERSION = 2  # raise it when the same file would be seen differently: journals then start anew
 _SIDE = 512  # pixels of the shorter side at which pictures are measured: about what training sees
 
 

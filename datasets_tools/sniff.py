@@ -1,8 +1,12 @@
 """What a file really is, from its first bytes: so that a refusal can name it and say what to do."""
 
+import struct
+from collections.abc import Collection
 from dataclasses import dataclass
 
-__all__ = ["NOT_A_PICTURE", "PICTURE_SUFFIXES", "Kind", "kind_of"]
+from datasets_tools.errors import UnreadableImage
+
+__all__ = ["NOT_A_PICTURE", "PICTURE_SUFFIXES", "Kind", "kind_of", "refusal"]
 
 # Names that promise a picture. The loader goes by content; this only decides whose failure the user must hear of.
 _READABLE = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".avif")
@@ -65,6 +69,32 @@ def kind_of(data: bytes) -> Kind:
     return _kind_of_text(data[:4096])
 
 
+def refusal(name: str, data: bytes, error: Exception, formats: Collection[str]) -> UnreadableImage:
+    """Return in plain words why the picture `name` cannot be read, where a decoder of `formats` raised `error` on it.
+
+    What the decoder itself says ("decoder error -2") stays with the error, as its cause: it helps nobody who draws.
+    """
+    kind = kind_of(data)
+    if kind.format not in formats:
+        return UnreadableImage(f"{name} is {kind.name}; pictures can be {', '.join(formats)}", hint=kind.remedy)
+    how, remedy = _damage(error)
+    return UnreadableImage(f"{name} is {kind.name}, but {how}", hint=remedy or kind.remedy)
+
+
+def _damage(error: Exception) -> tuple[str, str]:
+    said = str(error).lower()
+    if "decompressed data too large" in said:  # Pillow unpacks at most 1 MB of them
+        return "a text or colour profile packed into it is huge", "export it again without metadata"
+    if "cannot identify" in said:
+        remedy = "copy or export it again from the original, with 8 bits per channel and no special options"
+        return "it is damaged, or of a rare kind that is not read", remedy
+    if isinstance(error, (EOFError, struct.error)) or any(
+        word in said for word in ("truncated", "unexpected end", "not enough")
+    ):
+        return "truncated: the file ends too early", ""
+    return "damaged: what it holds cannot be decoded", ""
+
+
 def _kind_of_text(head: bytes) -> Kind:
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
@@ -79,5 +109,5 @@ def _decodes(head: bytes) -> bool:
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
-        return error.start > len(head) - 4  # cut in the middle of a character
+        return error.reason == "unexpected end of data" and error.end == len(head)  # cut within a character
     return True
