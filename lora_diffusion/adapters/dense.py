@@ -63,6 +63,8 @@ def _decomposed(base: "Tensor", change: "Tensor", norms: "Tensor") -> "Tensor":
     by_row = norms.numel() == base.shape[0] and norms.shape[0] == base.shape[0]
     axes = [axis for axis in range(base.ndim) if axis != (0 if by_row else 1)]
     found = torch.linalg.vector_norm(whole, dim=axes, keepdim=True)
+    if norms.numel() != found.numel():
+        raise WrongFamily(f"{norms.numel()} norms do not fit a base weight of shape {tuple(base.shape)}")
     # a row of zeros has no direction, and stays one of zeros
     gain: Tensor = norms.reshape(found.shape) / torch.where(found > 0, found, 1.0)
     return whole * gain - base

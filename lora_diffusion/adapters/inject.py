@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from torch import Tensor, nn
 
 from lora_diffusion.adapters.layer import Adapted, AdapterLayer
-from lora_diffusion.adapters.methods import method, methods
+from lora_diffusion.adapters.methods import layer_of, method
 from lora_diffusion.adapters.spec import AdapterSpec, Weights
 from lora_diffusion.errors import TargetError, WrongFamily
 from lora_diffusion.seeds import generator
@@ -80,7 +80,7 @@ def load(slots: Slots, modules: Mapping[str, Weights], *, name: str, weight: flo
             )
         _check_name(slots[target].module, target, name)
         try:
-            layers[target] = methods()[weights.method].from_weights(weights, slots[target].base)
+            layers[target] = layer_of(weights, slots[target].base)
         except ValueError as error:
             raise WrongFamily(
                 f"{name} does not fit this base model at {target}: {error}",

@@ -62,7 +62,7 @@ def _misfit(pieces: Pieces) -> str:
     try:
         weights = weights_of({role: each.to("meta") for role, each in pieces.items()})
         shape = weights.shape
-        if weights.method == "lora" and (weights.up.ndim not in (2, 4) or weights.down.ndim not in (2, 4)):
+        if not all(each.ndim in _dimensions(role, weights) for role, each in weights.tensors().items()):
             return wrong
         if weights.method == "lora" and weights.up.shape[2:].numel() != 1:
             return f"has an up factor with a kernel: {tuple(weights.up.shape)}"
@@ -73,6 +73,16 @@ def _misfit(pieces: Pieces) -> str:
     if torch.Size(shape).numel() > _MAX_DELTA:
         return f"has a delta of {' x '.join(map(str, shape))}, larger than any layer"
     return _norms_misfit(weights, shape)
+
+
+def _dimensions(role: str, weights: Weights) -> tuple[int, ...]:
+    """Return the numbers of dimensions that a tensor may have; products of others can come out in the right shape."""
+    if role.startswith("mid"):
+        return (4,)
+    if role in ("dora_scale", "bias") or weights.method == "full":
+        return (1, 2, 4)
+    kernels = weights.method == "lora" or (weights.method == "lokr" and role == "down" and "w2_a" not in weights.extra)
+    return (2, 4) if kernels else (2,)
 
 
 def _twins_fit(weights: Weights) -> bool:
@@ -88,7 +98,11 @@ def _norms_misfit(weights: Weights, shape: tuple[int, ...]) -> str:
     if norms is None:
         return ""
     rows = norms.ndim >= 1 and norms.shape[0] == norms.numel() == shape[0]
-    columns = norms.ndim >= 2 and norms.shape[1] == norms.numel() == shape[1]
+    # LoHa and LoKr flatten kernels: how many of their columns are one channel is known once the module is
+    flat = norms.ndim - 2 if norms.ndim == 4 and len(shape) == 2 else 0
+    columns = (
+        norms.ndim >= 2 and norms.shape[1] == norms.numel() and shape[1] in (norms.numel(), 3**flat * norms.numel())
+    )
     return "" if rows or columns else f"has a dora_scale of shape {tuple(norms.shape)} for a delta of {shape}"
 
 

@@ -54,7 +54,7 @@ def _product(weights: Weights) -> Factors | None:
         first = tensors["up"] @ tensors["w1_b"] if "w1_b" in tensors else tensors["up"]
         if first.shape[1] * tensors["down"].shape[0] < smaller:
             inside = torch.eye(first.shape[1], dtype=torch.float64)
-            return torch.kron(first, tensors["w2_a"]), torch.kron(inside, _inner(tensors, "mid", "down"))
+            return torch.kron(first, tensors["w2_a"].contiguous()), torch.kron(inside, _inner(tensors, "mid", "down"))
     return None
 
 

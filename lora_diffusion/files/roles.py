@@ -93,8 +93,8 @@ def _read_loha(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
     up, up2 = pieces["hada_w1_a"], pieces["hada_w2_a"]
     extra = {"up2": up2, "down2": pieces["hada_w2_b"]}
     if "hada_t1" in pieces:
-        up = up.T
-        extra |= {"up2": up2.T, "mid": pieces["hada_t1"], "mid2": pieces["hada_t2"]}
+        up = _turned(up)
+        extra |= {"up2": _turned(up2), "mid": pieces["hada_t1"], "mid2": pieces["hada_t2"]}
     return up, pieces["hada_w1_b"], extra
 
 
@@ -106,8 +106,14 @@ def _read_lokr(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
     if down is None:
         tucker = "lokr_t2" in pieces
         first, down = pieces["lokr_w2_a"], pieces["lokr_w2_b"]
-        extra |= {"w2_a": first.T if tucker else first} | ({"mid": pieces["lokr_t2"]} if tucker else {})
+        extra |= {"w2_a": _turned(first) if tucker else first} | ({"mid": pieces["lokr_t2"]} if tucker else {})
     return up, down, extra
+
+
+def _turned(matrix: Tensor) -> Tensor:
+    if matrix.ndim != 2:
+        raise ValueError(f"a matrix is stored as {tuple(matrix.shape)}")
+    return matrix.T
 
 
 def _read_full(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
