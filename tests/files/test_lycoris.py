@@ -224,7 +224,7 @@ def test_each_tensor_of_another_shape_is_refused(case, tmp_path):
     tensors, _, _ = file_of(case)
     for odd in [key for key in tensors if not key.endswith(("alpha", "diff"))]:
         for shape in ((0, 3), (5, 7), (1, *tensors[odd].shape), ()):
-            if case == "lokr" and shape == (5, 7):
+            if odd.endswith(("lokr_w1", "lokr_w2")) and shape == (5, 7):
                 continue  # a product of any two matrices is a delta of some size
             save({**tensors, odd: torch.ones(shape)}, tmp_path / "a.safetensors")
             with pytest.raises(CorruptFile):
