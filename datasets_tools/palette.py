@@ -17,7 +17,7 @@ Rgb = tuple[int, int, int]
 Palette = tuple[tuple[Rgb, float], ...]
 
 _SIDE = 96  # pixels of the longer side: 9,216 samples put a share within half a percent
-_CANDIDATES = 24
+_CANDIDATES = 64
 _ALIKE = 0.07  # closer colours are shades of one: highlights, noise, the rings of a JPEG
 _LEAST = 0.005  # of the area; below it are the mixed pixels of edges
 
@@ -63,7 +63,7 @@ def palette_of(image: Image.Image, count: int = 6) -> Palette:
     scale = min(1.0, _SIDE / max(image.size))
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     small = image.convert("RGB").resize(size, Resampling.NEAREST)  # averages would be colours that are not there
-    reduced = small.quantize(_CANDIDATES, Quantize.MEDIANCUT)
+    reduced = small.quantize(_CANDIDATES, Quantize.FASTOCTREE)  # the others take 10 ms, whatever the size
     colours = np.asarray(reduced.getpalette("RGB"), np.float64).reshape(-1, 3)
     shares = np.bincount(np.asarray(reduced).ravel(), minlength=len(colours))[: len(colours)] / (size[0] * size[1])
     return _clustered(colours, shares, count)
