@@ -105,18 +105,19 @@ class Encoder:
 
     def text(self, caption: str) -> Conditioning:
         """Return the conditioning of one caption from the cache."""
-        key = cache_key(kind="text", text=caption, encoder=self._of_texts, version=CODE_VERSION)
+        tokens = {name: ids.tolist() for name, ids in self.tokens(caption).items()}  # tokenizers can be exchanged
+        key = cache_key(kind="text", tokens=tokens, encoder=self._of_texts, version=CODE_VERSION)
         return self._get("texts", key, lambda: self.fresh_text(caption))
 
     def fresh_text(self, caption: str) -> dict[str, Tensor]:
         """Return the conditioning of one caption, encoded now."""
         with torch.no_grad():
-            return _first(self._family.encode_tokens(self._components, self.tokens(caption, batched=True)))
+            tokens = self._family.tokenize(self._components, [caption])
+            return _first(self._family.encode_tokens(self._components, tokens))
 
-    def tokens(self, caption: str, *, batched: bool = False) -> Mapping[str, Tensor]:
-        """Return the token ids of one caption, [length] or [1, length]."""
-        tokens = self._family.tokenize(self._components, [caption])
-        return tokens if batched else _first(tokens)
+    def tokens(self, caption: str) -> dict[str, Tensor]:
+        """Return the token ids [length] of one caption by text encoder."""
+        return _first(self._family.tokenize(self._components, [caption]))
 
     @cached_property
     def _of_pictures(self) -> list[str]:

@@ -29,7 +29,7 @@ EVERYTHING = (
 
 def everything(folder: Path) -> tuple[Path, Path]:
     """Return a folder of style pictures with tags and transparency, and one of ordinary pictures."""
-    style, ordinary = tiny.pictures(folder / "style", 5), tiny.pictures(folder / "ordinary", 3)
+    style, ordinary = tiny.pictures(folder / "style", 4), tiny.pictures(folder / "ordinary", 3)
     for path in style.glob("*.png"):
         image = load_image(path)
         image.putalpha(Image.linear_gradient("L").resize(image.size))

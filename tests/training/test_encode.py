@@ -97,6 +97,17 @@ def encoder(folder, base):
     save_file(weights | {name: weights[name] * 1.1}, path, metadata={"format": "pt"})
 
 
+def tokenizer(folder, base):
+    """Two words change their numbers."""
+    for name in ("vocab.json", "tokenizer.json"):
+        path = base / "tokenizer" / name
+        if path.exists():
+            content = json.loads(path.read_text("utf-8"))
+            words = content["model"]["vocab"] if "model" in content else content
+            words["a</w>"], words["icon</w>"] = words["icon</w>"], words["a</w>"]
+            path.write_text(json.dumps(content), "utf-8")
+
+
 def caption(folder, base):
     (folder / "00.txt").write_text("a moon icon")
 
@@ -112,6 +123,7 @@ def nothing(folder, base):
         (swap, ()),
         (vae, ()),
         (encoder, ()),
+        (tokenizer, ()),
         (caption, ()),
         (nothing, ("data.resolution=96",)),
         (nothing, ("data.flip=true",)),
