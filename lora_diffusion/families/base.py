@@ -126,7 +126,8 @@ class Family(ABC):
         """Return latents [n, c, h / 8, w / 8] in fp32 of pixels [n, 3, h, w] in -1..1."""
 
     @abstractmethod
-    def tokenize(self, components: Components, prompts: Sequence[str]) -> Tokens: ...
+    def tokenize(self, components: Components, prompts: Sequence[str]) -> Tokens:
+        """Return token ids of one length; what is longer than the encoder reads at once is cut."""
 
     @abstractmethod
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning: ...
@@ -142,6 +143,10 @@ class Family(ABC):
     @abstractmethod
     def predict(self, components: Components, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """Return the denoiser's answer [n, c, h, w] in fp32 to noisy latents at timesteps t [n]."""
+
+    def prompt_arguments(self, components: Components, prompts: Sequence[str], negative: str) -> dict[str, Any]:
+        """Return what the pipeline takes as prompts and as what not to draw; nothing of them is cut."""
+        return {"prompt": list(prompts), "negative_prompt": [negative] * len(prompts)}
 
     @abstractmethod
     def pipeline(self, components: Components) -> Any:

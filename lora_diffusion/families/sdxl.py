@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_diffusion.families.base import Components, Conditioning, Configs, Size, Tokens
+from lora_diffusion.families.chunks import in_chunks, joined
 from lora_diffusion.families.layout import Layout, layout_of_configs, sdxl_texts
 from lora_diffusion.families.names import Naming
 from lora_diffusion.families.sgm import SgmNames
@@ -86,10 +87,13 @@ class StableDiffusionXL(StableDiffusion):
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning:
         states = []
         pooled: Tensor | None = None
-        for name, encoder in components.text_encoders.items():
-            said = encoder(tokens[name].to(components.device), output_hidden_states=True)
-            states.append(said.hidden_states[-2])
-            pooled = getattr(said, "text_embeds", pooled)
+        for name, each in components.text_encoders.items():
+            encoder: Any = each
+            ids = tokens[name].to(components.device)
+            said = encoder(in_chunks(ids, encoder.config.max_position_embeddings), output_hidden_states=True)
+            states.append(joined(said.hidden_states[-2], len(ids)))
+            if "text_embeds" in said:  # of chunks the first one speaks for the whole
+                pooled = said.text_embeds.unflatten(0, (len(ids), -1))[:, 0]
         assert pooled is not None
         passed_on = {"time_ids": tokens["time_ids"]} if "time_ids" in tokens else {}
         return {"context": torch.cat(states, dim=-1), "pooled": pooled, **passed_on}

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lora_diffusion.families import single_file
 from lora_diffusion.families.base import Components, Conditioning, Configs, Family, Tokens
+from lora_diffusion.families.chunks import chunks_of, in_chunks, joined, tokens_of
 from lora_diffusion.families.folder import pretrained, quiet, read_json, sampler
 from lora_diffusion.families.single_file import Header
 from lora_diffusion.families.tokenizer import tokenizer
@@ -37,6 +38,9 @@ UNET_TARGETS: Mapping[str, tuple[str, ...]] = {
 }
 
 _DISTILLED = re.compile(r"turbo|lightning|(?<![a-z])(?:hyper|lcm|dmd2?)(?![a-z])", re.IGNORECASE)
+
+_EMBEDS = {"context": "prompt_embeds", "pooled": "pooled_prompt_embeds"}
+"""What the pipelines call conditioning; what is not to be drawn has `negative_` before it."""
 
 _log = logging.getLogger("lora_diffusion")
 
@@ -186,22 +190,28 @@ class StableDiffusion(Family):
             latents: Tensor = vae.encode(pixels).latent_dist.mean.float() * vae.config.scaling_factor
         return latents
 
-    def tokenize(self, components: Components, prompts: Sequence[str]) -> Tokens:
-        tokens = {}
-        for name, each in components.tokenizers.items():
-            found = each(
-                list(prompts),
-                padding="max_length",
-                truncation=True,
-                max_length=each.model_max_length,
-                return_tensors="pt",
-            )
-            tokens[name] = found.input_ids
-        return tokens
+    def tokenize(self, components: Components, prompts: Sequence[str], *, chunks: int = 1) -> Tokens:
+        return {name: tokens_of(each, prompts, chunks) for name, each in components.tokenizers.items()}
 
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning:
+        encoder: Any = components.text_encoders["text_encoder"]
         ids = tokens["text_encoder"].to(components.device)
-        return {"context": components.text_encoders["text_encoder"](ids).last_hidden_state}
+        said = encoder(in_chunks(ids, encoder.config.max_position_embeddings))
+        return {"context": joined(said.last_hidden_state, len(ids))}
+
+    def prompt_arguments(self, components: Components, prompts: Sequence[str], negative: str) -> dict[str, Any]:
+        chunks = max(chunks_of(each, [*prompts, negative]) for each in components.tokenizers.values())
+        if chunks == 1:
+            return super().prompt_arguments(components, prompts, negative)
+        with torch.no_grad():
+            meant = self.encode_tokens(components, self.tokenize(components, prompts, chunks=chunks))
+            shunned = self.encode_tokens(components, self.tokenize(components, [negative], chunks=chunks))
+        shunned = {key: each.expand(len(prompts), *each.shape[1:]) for key, each in shunned.items()}
+        return {
+            f"{start}{_EMBEDS[key]}": each
+            for start, said in (("", meant), ("negative_", shunned))
+            for key, each in said.items()
+        }
 
     def predict(self, components: Components, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         context = conditioning["context"].to(components.dtype)

@@ -161,8 +161,7 @@ class Generator:
         self._pipeline.set_progress_bar_config(disable=True)
         with torch.no_grad():
             drawn = self._pipeline(
-                list(prompts),
-                negative_prompt=[negative] * len(prompts),
+                **self._family.prompt_arguments(components, prompts, negative),
                 width=width,
                 height=height,
                 num_inference_steps=steps,
