@@ -55,4 +55,7 @@ def sampler(config: dict[str, Any]) -> Any:
     """
     from diffusers import DDIMScheduler
 
+    if config.get("_class_name") != DDIMScheduler.__name__:
+        # configs of other samplers do not say what those never do: DDIM would cut latents off at -1 and 1
+        config = {"clip_sample": False, "set_alpha_to_one": False, **config}
     return DDIMScheduler.from_config(config)

@@ -64,7 +64,8 @@ class StableDiffusionXL(StableDiffusion):
         return header.starts("conditioner.embedders.1.model.") and header.context is not None
 
     def described(self, index: Mapping[str, Any], unet: Mapping[str, Any]) -> bool:
-        return index.get("_class_name") == self.pipeline_class and unet.get("addition_embed_type") == "text_time"
+        kind = str(index.get("_class_name"))  # some are saved by the pipeline that starts from a picture
+        return kind.startswith("StableDiffusionXL") and unet.get("addition_embed_type") == "text_time"
 
     def layout(self, configs: Configs) -> Layout:
         texts = sdxl_texts(configs["text_encoder_2"]["num_hidden_layers"])

@@ -18,7 +18,6 @@ _PIPELINES = {
     "StableDiffusionXLInstructPix2PixPipeline": "a picture-editing model",
     "StableDiffusionUpscalePipeline": "an upscaler",
     "StableDiffusionLatentUpscalePipeline": "an upscaler",
-    "StableDiffusionXLImg2ImgPipeline": "the refiner of Stable Diffusion XL",
     "StableUnCLIPPipeline": "an image-variation model",
     "StableUnCLIPImg2ImgPipeline": "an image-variation model",
     "LatentConsistencyModelPipeline": "a latent consistency model",
