@@ -66,7 +66,6 @@ class Journal:
     def _begin(self) -> None:
         if self._begun:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         if _is_torn(self._path):  # a power cut left half a line: the next one must not grow onto it
             append_line(self._path, "")
         self._begun = True

@@ -1,7 +1,7 @@
 """Look at one picture file in full: is it whole, what does it hold, what does it look like."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datasets_tools.image import Colour, Limits
     from datasets_tools.journal import Journal
 
-__all__ = ["Look", "Seen", "look_at"]
+__all__ = ["Look", "Seen", "decode_row", "look_at", "seen_from_row"]
 
 _VERSION = 2  # raise it when the same file would be seen differently: journals then start anew
 _SIDE = 512  # pixels of the shorter side at which pictures are measured: about what training sees
@@ -55,24 +55,52 @@ class Look:
     journal: "Journal | None" = None
 
 
-def look_at(file: str, look: Look) -> Seen:
-    """Read and decode one file in full. What the journal knows of the same bytes is not decoded again."""
-    from datasets_tools.image import DEFAULT_LIMITS, read_bytes
+def look_at(file: str, look: Look, *, decode: Callable[[str], Seen] | None = None) -> Seen:
+    """Read and decode one file in full. What the journal knows of the same bytes is not decoded again.
 
-    limits = look.limits or DEFAULT_LIMITS
+    `decode` does the work elsewhere; by default it is done here.
+    """
+    if look.journal is None:
+        return decode(file) if decode else _look(file, look)
     try:
-        data = read_bytes(look.folder / file, limits)
+        sha256 = hashlib.sha256(_read(file, look)).hexdigest()
     except UnreadableImage as refused:
         return Seen(file=file, refused=refused)
-    sha256 = hashlib.sha256(data).hexdigest()
-    if look.journal is None:
-        return _decoded(file, data, sha256, look.background, limits)
-    key = f"{_VERSION}:{sha256}:{bytes(look.background).hex()}:{limits.max_pixels}:{limits.max_side}"
-    known = _from_row(file, look.journal.find(key))
-    if known is None:
-        known = _decoded(file, data, sha256, look.background, limits)
-        look.journal.add(key, _to_row(known))
-    return known
+    known = look.journal.find(_key(sha256, look))
+    if known is not None:
+        return seen_from_row(file, known)
+    seen = decode(file) if decode else _look(file, look)
+    if seen.sha256:  # empty where the file vanished or crashed the decoder: that may be another time
+        look.journal.add(_key(seen.sha256, look), _to_row(seen))
+    return seen
+
+
+def decode_row(file: str, look: Look) -> dict[str, Any]:
+    """Return what `look_at` sees as JSON values; `seen_from_row` is the inverse. The journal plays no part."""
+    return _to_row(_look(file, look))
+
+
+def _key(sha256: str, look: Look) -> str:
+    from datasets_tools.image import DEFAULT_LIMITS
+
+    limits = look.limits or DEFAULT_LIMITS
+    return f"{_VERSION}:{sha256}:{bytes(look.background).hex()}:{limits.max_pixels}:{limits.max_side}"
+
+
+def _read(file: str, look: Look) -> bytes:
+    from datasets_tools.image import DEFAULT_LIMITS, read_bytes
+
+    return read_bytes(look.folder / file, look.limits or DEFAULT_LIMITS)
+
+
+def _look(file: str, look: Look) -> Seen:
+    from datasets_tools.image import DEFAULT_LIMITS
+
+    try:
+        data = _read(file, look)
+    except UnreadableImage as refused:
+        return Seen(file=file, refused=refused)
+    return _decoded(file, data, hashlib.sha256(data).hexdigest(), look.background, look.limits or DEFAULT_LIMITS)
 
 
 def _decoded(file: str, data: bytes, sha256: str, background: "Colour", limits: "Limits") -> Seen:
@@ -131,9 +159,8 @@ def _to_row(seen: Seen) -> dict[str, Any]:
     }
 
 
-def _from_row(file: str, row: Mapping[str, Any] | None) -> Seen | None:
-    if row is None:
-        return None
+def seen_from_row(file: str, row: Mapping[str, Any]) -> Seen:
+    """Return what was seen of a file from the JSON values that `decode_row` gave, for it or for one of equal bytes."""
     if "refused" in row:
         message, hint = row["refused"]
         refused = UnreadableImage(message, hint=hint)

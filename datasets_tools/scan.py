@@ -1,7 +1,6 @@
 """Look at every file of a folder in full: what is a picture, what is broken, what is there twice.
 
-A broken file is a finding and never stops the rest. Decoding and hashing release the interpreter lock, so threads use
-all cores; processes would need the caller's script to be importable.
+A broken file is a finding and never stops the rest. Many files are looked at in processes of their own.
 """
 
 import os
@@ -9,6 +8,7 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -20,6 +20,7 @@ from datasets_tools.finding import Finding, Severity, blocks, notes, warns
 from datasets_tools.listing import list_folder, no_images
 from datasets_tools.look import Look, Seen, look_at
 from datasets_tools.manifest import Manifest, Record
+from datasets_tools.workers import Workers
 
 if TYPE_CHECKING:
     from datasets_tools.image import Colour, Limits
@@ -31,6 +32,7 @@ Progress = Callable[[int, int], None]
 """Called with (done, total) after each picture, in the thread that called scan."""
 
 _TINY = 32  # pixels of the shorter side: less than an icon; the result would be a blur at any resolution
+_MANY = 48  # files for which starting other processes (half a second) pays
 # `10_name`, as kohya's tools name folders; `01_intro` and `2024_summer` are numbers of another kind
 _REPEATS = re.compile(r"([1-9]\d{0,2})_\S")
 
@@ -86,17 +88,28 @@ def scan_folder(
 
 
 def _look_at_all(look: Look, files: Sequence[str], on_progress: Progress | None, workers: int | None) -> list[Seen]:
-    workers = workers or min(8, os.cpu_count() or 1)
+    workers = workers or os.cpu_count() or 1
     seen: list[Seen] = []
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
-    try:
-        for one in _in_order(pool, partial(look_at, look=look), files, ahead=4 * workers):
-            seen.append(one)
-            if on_progress is not None:
-                on_progress(len(seen), len(files))
-        return seen
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the folder
+    with _looking(look, len(files), workers) as work:
+        try:
+            for one in _in_order(pool, work, files, ahead=4 * workers):
+                seen.append(one)
+                if on_progress is not None:
+                    on_progress(len(seen), len(files))
+            return seen
+        finally:
+            pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the folder
+
+
+@contextmanager
+def _looking(look: Look, files: int, workers: int) -> Iterator[Callable[[str], Seen]]:
+    """Yield how one file is looked at: in this process, or in others where there are enough files to start them for."""
+    if files < _MANY or workers == 1:
+        yield partial(look_at, look=look)
+        return
+    with Workers(look, workers) as others:
+        yield others.look
 
 
 def _in_order(

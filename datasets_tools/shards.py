@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import time_ns
 
-from datasets_tools.storage import write_bytes
+from datasets_tools.storage import discard_file, write_bytes
 
 __all__ = ["Shards", "is_full"]
 
@@ -136,8 +136,7 @@ class Shards:
             if name != written:
                 # One that another process has removed, or that Windows holds while it is read, is no matter. Nothing is
                 # forced to the disk: a shard that a power cut brings back holds what others hold too.
-                with suppress(OSError):
-                    os.unlink(self._folder / name)
+                discard_file(self._folder / name)
                 self._drop(name)
         gathered.clear()
         emptied.clear()
@@ -237,7 +236,7 @@ def _remove_leftovers(folder: Path) -> None:
     for leftover in Path(folder).glob(".part-*.safetensors"):
         with suppress(OSError):
             if os.stat(leftover).st_mtime_ns < time_ns() - _ABANDONED_NS:
-                os.unlink(leftover)
+                discard_file(leftover)
 
 
 def _is_shard(name: str) -> bool:

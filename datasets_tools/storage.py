@@ -18,6 +18,7 @@ from datasets_tools.errors import DatasetError, InvalidSetting, OutOfSpace
 
 __all__ = [
     "append_line",
+    "discard_file",
     "free_bytes",
     "human_bytes",
     "remove_file",
@@ -98,15 +99,14 @@ def write_json(path: Path, obj: object) -> None:
 def append_line(path: Path, text: str) -> int:
     """Add one line in one system call, so that a reader or a kill never sees half of it. It is not forced to the disk.
 
-    Return the byte offset at which the line begins.
-    When the disk fills up in the middle, the half line is cut off again before OutOfSpace is raised.
+    Return the byte offset at which the line begins. Missing folders are made. When the disk fills up in the middle, the half line is cut off again before OutOfSpace is raised.
     """
     if "\n" in text:
         raise InvalidSetting(f"a line for {path} holds a line break", hint="append one line at a time")
     line = text.encode("utf-8") + b"\n"
     with _explained(path):
         _boundary("append", path)
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        handle = _opened_for_appending(path)
         try:
             _write_whole(handle, line, path)
             return os.lseek(handle, 0, os.SEEK_CUR) - len(line)
@@ -121,6 +121,12 @@ def remove_file(path: Path) -> None:
         _boundary("remove", path)
         path.unlink(missing_ok=True)
         _fsync_folder(path.parent)
+
+
+def discard_file(path: Path) -> None:
+    """Remove a file whose presence is no matter: not forced to the disk, and no error where it cannot be removed."""
+    with suppress(OSError):
+        Path(path).unlink()
 
 
 def remove_leftovers(folder: Path) -> int:
@@ -162,6 +168,15 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _opened_for_appending(path: Path) -> int:
+    how = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    try:
+        return os.open(path, how, 0o666)
+    except FileNotFoundError:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, how, 0o666)
 
 
 def _write_whole(handle: int, line: bytes, path: Path) -> None:
