@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from datasets_tools.caption import SIDECARS
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding, blocks, notes, warns
-from datasets_tools.manifest import name_order
+from datasets_tools.manifest import leaves, name_order
 from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
 
 __all__ = ["Listing", "list_folder", "no_images"]
 
-_IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "__macosx", "manifest.jsonl", "icon\r"}
+_IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "manifest.jsonl", "icon\r"}
+_IGNORED_FOLDERS = {"__macosx"}
 _TEXTS = (*SIDECARS, ".jsonl", ".csv")
 _NAMED = 5  # so many files are named in a finding about several
 
@@ -111,16 +112,16 @@ def _near_name(folder: Path) -> Path | None:
 def _files(root: Path, skip: Collection[Path], findings: list[Finding]) -> Iterator[str]:
     inside = root.resolve()
     for parent, folders, names in os.walk(root, onerror=lambda error: findings.append(_closed(root, error))):
-        folders[:] = sorted(name for name in folders if not _ignored(name) and Path(parent, name).resolve() not in skip)
-        for name in (*folders, *sorted(names)):
+        folders[:] = sorted(name for name in folders if _is_entered(name) and Path(parent, name).resolve() not in skip)
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        for name in (*links, *sorted(name for name in names if not _ignored(name))):
             path = Path(parent, name)
             file = path.relative_to(root).as_posix()
-            if _ignored(name) or (path.is_dir() and not path.is_symlink()):
-                continue
             if not _is_text(file):
                 findings.append(_misspelt(file))
-                continue
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
+            elif leaves(file):
+                findings.append(_leading_out(file))
+            elif path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
                 findings.append(_link(file))
             elif path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
                 yield file
@@ -137,6 +138,10 @@ def _is_text(file: str) -> bool:
 
 def _ignored(name: str) -> bool:
     return name.startswith(".") or name.lower() in _IGNORED
+
+
+def _is_entered(name: str) -> bool:
+    return not name.startswith(".") and name.lower() not in _IGNORED_FOLDERS
 
 
 def _is_picture(path: Path) -> bool:
@@ -173,6 +178,11 @@ def _link(file: str) -> Finding:
 def _misspelt(file: str) -> Finding:
     shown = file.encode("utf-8", "replace").decode("utf-8")
     return blocks("name-undecodable", shown, "its name is not valid UTF-8", "rename it")
+
+
+def _leading_out(file: str) -> Finding:
+    reason = "its name is a path on Windows, so no manifest may hold it"
+    return blocks("name-collision", file, reason, "rename it without \\ and without a colon after the first letter")
 
 
 def _closed(root: Path, error: OSError) -> Finding:
