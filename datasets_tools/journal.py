@@ -61,7 +61,7 @@ class Journal:
                 raise
             except (DatasetError, OSError) as error:
                 self._closed = True
-                _log.warning("%s cannot be written (%s); pictures will be read again next time", self._path, error)
+                _log.warning("%s; what was seen of the pictures is not kept", error)
 
     def _begin(self) -> None:
         if self._begun:

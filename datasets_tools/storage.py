@@ -99,7 +99,8 @@ def write_json(path: Path, obj: object) -> None:
 def append_line(path: Path, text: str) -> int:
     """Add one line in one system call, so that a reader or a kill never sees half of it. It is not forced to the disk.
 
-    Return the byte offset at which the line begins. Missing folders are made. When the disk fills up in the middle, the half line is cut off again before OutOfSpace is raised.
+    Return the byte offset at which the line begins. Missing folders are made. When the disk fills up in the middle, the
+    half line is cut off again before OutOfSpace is raised.
     """
     if "\n" in text:
         raise InvalidSetting(f"a line for {path} holds a line break", hint="append one line at a time")
