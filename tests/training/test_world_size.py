@@ -12,14 +12,21 @@ from lora_diffusion.training import loop
 from tests import tiny
 from tests.training.everything import EVERYTHING, everything
 
-STEPS = 12
+STEPS = 8
 
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(base, tmp_path):
     folder, ordinary = everything(tmp_path)
-    # dropout inside the adapter is drawn for each process
-    more = (*EVERYTHING, "adapter.dropout=0", f"data.regularisation={ordinary}", f"validation.folder={ordinary}")
+    # Dropout inside the adapter is drawn for each process. At the plan's eps Adam magnifies rounding: with masks two
+    # splits of a batch in one process are 1.4e-6 apart already, at this one 4e-8.
+    more = (
+        *EVERYTHING,
+        "adapter.dropout=0",
+        "optim.eps=1e-4",
+        f"data.regularisation={ordinary}",
+        f"validation.folder={ordinary}",
+    )
     plan = tiny.plan(base, folder, tmp_path / "one", f"run.steps={STEPS}", *more)
     one = load_file(loop.train(plan).adapter)
     (tmp_path / "plan.toml").write_text(to_toml(plan), "utf-8")
