@@ -22,7 +22,7 @@ from lora_diffusion.files.folder import CONFIG, CONFIG_KEY, WEIGHTS, Source, sou
 from lora_diffusion.files.metadata import TRIGGER, describe
 from lora_diffusion.files.precision import balanced, cast_all, precision_of
 from lora_diffusion.files.report import Report
-from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY
+from lora_diffusion.files.safe import HASHES
 from lora_diffusion.files.shapes import with_usual_dimensions
 from lora_diffusion.files.writing import plan_of, write_safe
 
@@ -110,7 +110,7 @@ def from_source(source: Source, *, name: str | None = None) -> Adapter:
 
 
 def _without_structure(metadata: Mapping[str, str], found: Dialect) -> dict[str, str]:
-    patterns = ("format", HASH_KEY, PAYLOAD_KEY, *found.structural)
+    patterns = ("format", *HASHES, *found.structural)
     return {key: value for key, value in metadata.items() if not any(fnmatchcase(key, each) for each in patterns)}
 
 

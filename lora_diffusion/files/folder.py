@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor
 
 from lora_diffusion.errors import CorruptFile, UsageError
-from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, SafeFile, open_safe
+from lora_diffusion.files.safe import HASHES, SafeFile, open_safe
 
 __all__ = ["CONFIG", "CONFIG_KEY", "WEIGHTS", "Source", "source_of", "split"]
 
@@ -83,7 +83,7 @@ def _several(path: Path, files: Mapping[str, SafeFile]) -> Source:
     metadata: dict[str, str] = {}
     configs = {}
     for name, file in files.items():
-        metadata |= {key: value for key, value in file.metadata.items() if key not in (HASH_KEY, PAYLOAD_KEY)}
+        metadata |= {key: value for key, value in file.metadata.items() if key not in HASHES}
         if (path / name / CONFIG).is_file():
             configs[name] = _json(path / name / CONFIG)
     return Source(path=path, files=files, metadata=metadata | {CONFIG_KEY: json.dumps(configs)})

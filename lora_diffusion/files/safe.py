@@ -8,19 +8,20 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lora_diffusion.errors import CorruptFile, UnknownDialect, UsageError
 
-__all__ = ["DTYPES", "HASH_KEY", "PAYLOAD_KEY", "Entry", "SafeFile", "open_safe", "start_of_hash"]
+__all__ = ["DTYPES", "HASHES", "HASH_KEY", "PAYLOAD_KEY", "Entry", "SafeFile", "open_safe", "running_hash"]
 
 MAX_HEADER = 16 << 20  # bytes; an SDXL checkpoint needs 0.4 MB, 50,000 tensors about 8 MB
+MAX_VALUES = 1_000_000  # that a header may hold: parsed, each takes up to 150 bytes; 50,000 tensors are 400,000
 MAX_TENSORS = 50_000
 MAX_NAME = 512
 MAX_SIDE = 2**31
@@ -30,6 +31,12 @@ HASH_KEY = "lora_diffusion.sha256"
 """Ours: SHA-256 over names, dtypes, shapes, what the dialect keeps in metadata, and all tensor bytes."""
 PAYLOAD_KEY = "sshs_model_hash"
 """That of sd-scripts: SHA-256 over all bytes after the header."""
+SPEC_KEY = "modelspec.hash_sha256"
+"""That of the Stability model specification: the same with 0x before it."""
+LEGACY_KEY = "sshs_legacy_hash"
+"""The older one of sd-scripts: 8 digits over 64 KiB from the second MiB on of the file with its ss_* metadata alone."""
+HASHES = (HASH_KEY, PAYLOAD_KEY, SPEC_KEY, LEGACY_KEY)
+_LEGACY_START, _LEGACY_LENGTH, _LEGACY_DIGITS = 0x100000, 0x10000, 8
 _HASHED_METADATA = ("adapter_config", "lora_adapter_metadata", "lora_diffusion.family")
 
 DTYPES = {
@@ -46,14 +53,28 @@ DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MARKS = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes it (pickle)"),
     (b"7z\xbc\xaf", "a 7z archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"Rar!", "a rar archive"),
     (b"\x80", "a pickle"),
     (b"version https://git-lfs", "a Git LFS pointer: the real file was not downloaded"),
     (b"<", "a web page"),
     (b"GGUF", "a GGUF file"),
 )
+
+
+class Named(Protocol):
+    """A tensor as a header describes it, in a file or about to be written."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> torch.dtype: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,13 +113,20 @@ class SafeFile:
             yield name, self.tensor(name)
 
     def hash_of(self, key: str) -> str:
-        """Compute the hash that HASH_KEY or PAYLOAD_KEY stands for, from the bytes on disk."""
-        result = hashlib.sha256() if key == PAYLOAD_KEY else start_of_hash(self.entries.values(), self.metadata)
+        """Compute the hash that one of HASHES stands for, from the bytes on disk; "" where it cannot be known."""
+        result = running_hash(key, self.entries.values(), self.metadata)
+        if result is None:
+            return ""
         with self.path.open("rb") as file:
             file.seek(self.payload)
             while chunk := file.read(_CHUNK):
                 result.update(chunk)
-        return result.hexdigest()
+        return result.text()
+
+    def wrong_hashes(self) -> list[str]:
+        """Return the keys of stored hashes that are not those of the bytes on disk."""
+        stored = {key: _as_stored(key, self.metadata[key]) for key in HASHES if key in self.metadata}
+        return [key for key, value in stored.items() if self.hash_of(key) not in ("", value)]
 
     def verify(self) -> None:
         """Raise CorruptFile where our own hash is stored and differs; a file without one cannot be verified."""
@@ -109,11 +137,69 @@ class SafeFile:
             )
 
 
-def start_of_hash(entries: Any, metadata: Mapping[str, str]) -> "hashlib._Hash":
-    """Return the hash that the tensor bytes, in file order, are then added to."""
+def _as_stored(key: str, value: str) -> str:
+    """The 0x of the model specification is left out by some programs, and added to other hashes by others."""
+    digits = value.strip().lower().removeprefix("0x")
+    return f"0x{digits}" if key == SPEC_KEY else digits
+
+
+@dataclass(kw_only=True)
+class RunningHash:
+    """A hash over the tensor bytes in file order, from `skip` bytes on and over `length` at most."""
+
+    hash: "hashlib._Hash"
+    before: str = ""
+    digits: int = 64
+    skip: int = 0
+    length: int | None = None
+
+    def update(self, data: bytes | memoryview) -> None:
+        skipped = min(self.skip, len(data))
+        self.skip -= skipped
+        taken = data[skipped:]
+        if self.length is not None:
+            taken = taken[: self.length]
+            self.length -= len(taken)
+        self.hash.update(taken)
+
+    def text(self) -> str:
+        return self.before + self.hash.hexdigest()[: self.digits]
+
+
+def running_hash(key: str, entries: Collection[Named], metadata: Mapping[str, str]) -> RunningHash | None:
+    """Return the hash of that key, to which the tensor bytes, in file order, are then added.
+
+    None for the legacy one where the header reaches into what it covers: the library writes that in random order.
+    """
+    if key == HASH_KEY:
+        return RunningHash(hash=_start_of_ours(entries, metadata))
+    if key == LEGACY_KEY:
+        skip = _LEGACY_START - _library_header(entries, metadata)
+        whole = RunningHash(hash=hashlib.sha256(), digits=_LEGACY_DIGITS, skip=skip, length=_LEGACY_LENGTH)
+        return None if skip < 0 else whole
+    return RunningHash(hash=hashlib.sha256(), before="0x" if key == SPEC_KEY else "")
+
+
+def _start_of_ours(entries: Collection[Named], metadata: Mapping[str, str]) -> "hashlib._Hash":
     table = [[each.name, str(each.dtype), list(each.shape)] for each in sorted(entries, key=lambda entry: entry.name)]
     kept = {key: metadata[key] for key in _HASHED_METADATA if key in metadata}
     return hashlib.sha256(json.dumps([table, kept], sort_keys=True).encode())
+
+
+def _library_header(entries: Collection[Named], metadata: Mapping[str, str]) -> int:
+    """Return how many bytes stand before the tensors where the safetensors library writes them with ss_* metadata."""
+    header: dict[str, object] = {"__metadata__": {key: metadata[key] for key in metadata if key.startswith("ss_")}}
+    start = 0
+    for each in entries:
+        size = math.prod(each.shape) * each.dtype.itemsize
+        header[each.name] = {
+            "dtype": _NAMES[each.dtype],
+            "shape": list(each.shape),
+            "data_offsets": [start, start + size],
+        }
+        start += size
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + length + -length % 8
 
 
 def open_safe(path: Path) -> SafeFile:
@@ -155,6 +241,8 @@ def _damaged(path: Path, what: str) -> CorruptFile:
 
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:
+    if sum(text.count(each) for each in (b",", b"[", b"{")) > MAX_VALUES:
+        raise _damaged(path, f"has a header of more than {MAX_VALUES} values")
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_twins)
     except (ValueError, RecursionError) as error:

@@ -4,7 +4,6 @@ The safetensors library writes metadata in random order and wants all tensors in
 sorted, then one tensor after the other, and the hashes are put into the places kept for them.
 """
 
-import hashlib
 import json
 import math
 import struct
@@ -16,14 +15,13 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from lora_diffusion.files.safe import DTYPES, HASH_KEY, PAYLOAD_KEY, start_of_hash
+from lora_diffusion.files.safe import DTYPES, HASHES, running_hash
 
 __all__ = ["Planned", "plan_of", "write_safe"]
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 # The order of the safetensors library (widest first, then name), so that hashes by re-serialising agree.
 _ORDER = ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "F16", "BF16", "I32", "F32", "F64", "I64")
-_ZEROS = "0" * 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,18 +48,18 @@ def write_safe(
     tensor_of: Callable[[str], Tensor],
     metadata: Mapping[str, str],
     *,
-    hashes: Collection[str] = (HASH_KEY, PAYLOAD_KEY),
+    hashes: Collection[str] = HASHES,
 ) -> dict[str, str]:
     """Write a file whose header is known before its tensors, asking for one tensor at a time; return its hashes.
 
-    They end up in the metadata; a checkpoint leaves out PAYLOAD_KEY, which nobody looks for there.
+    They end up in the metadata; a checkpoint has only ours, nobody looks for the others there.
     The file is complete but not flushed to the disk: `path` is a temporary one of `datasets_tools.storage`. Raises
     ValueError where `tensor_of` gives another dtype or shape than planned.
     """
     plan = sorted(plan, key=lambda each: (-_ORDER.index(_NAMES[each.dtype]), each.name))
-    header = _header(plan, {**metadata, **dict.fromkeys(hashes, _ZEROS)})
-    known = {HASH_KEY: start_of_hash(plan, metadata), PAYLOAD_KEY: hashlib.sha256()}
-    running = {key: known[key] for key in hashes}
+    running = {key: found for key in hashes if (found := running_hash(key, plan, metadata)) is not None}
+    places = {key: "0" * len(each.text()) for key, each in running.items()}
+    header = _header(plan, {**metadata, **places})
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(header)) + header)
         for each in plan:
@@ -69,8 +67,8 @@ def write_safe(
             file.write(data)
             for each_hash in running.values():
                 each_hash.update(data)
-        result = {key: each_hash.hexdigest() for key, each_hash in running.items()}
-        _fill(file, header, result)
+        result = {key: each_hash.text() for key, each_hash in running.items()}
+        _fill(file, header, places, result)
     return result
 
 
@@ -92,7 +90,7 @@ def _bytes(tensor: Tensor, planned: Planned) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-def _fill(file: BinaryIO, header: bytes, hashes: Mapping[str, str]) -> None:
+def _fill(file: BinaryIO, header: bytes, places: Mapping[str, str], hashes: Mapping[str, str]) -> None:
     for key, value in hashes.items():
-        file.seek(8 + header.index(f'"{key}":"{_ZEROS}"'.encode()) + len(key) + 4)
+        file.seek(8 + header.index(f'"{key}":"{places[key]}"'.encode()) + len(key) + 4)
         file.write(value.encode())

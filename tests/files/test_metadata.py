@@ -4,8 +4,9 @@ import pytest
 
 from lora_diffusion.errors import UsageError
 from lora_diffusion.files.adapter import read_adapter, write_adapter
-from lora_diffusion.files.metadata import PROFILES, redact
-from tests.files.samples import sample_adapter
+from lora_diffusion.files.metadata import PROFILES, describe, redact
+from lora_diffusion.files.safe import open_safe
+from tests.files.samples import sample_adapter, tiny_pipeline
 
 PRIVATE = {
     "ss_tag_frequency": '{"10_ann": {"ann smiling": 3}}',
@@ -61,6 +62,39 @@ def test_a_written_file_says_what_it_is(tmp_path):
         "ss_network_args": '{"conv_dim": "4"}',
         "lora_diffusion.family": "sd1",
     }.items() <= found.metadata.items()
+
+
+def test_other_programs_find_the_hashes_of_the_model_specification_and_of_sd_scripts(tmp_path):
+    import hashlib
+
+    from safetensors.torch import load_file
+    from safetensors.torch import save as library_save
+
+    adapter = sample_adapter(pipeline=tiny_pipeline(block_out_channels=(64, 64, 64)), ranks=(16,))
+    write_adapter(adapter, tmp_path / "a.safetensors", metadata={"ss_training_comment": 'über "alles"\n'})
+    metadata = open_safe(tmp_path / "a.safetensors").metadata
+    ours = {key: each for key, each in metadata.items() if key.startswith("ss_")}
+    again = library_save(load_file(tmp_path / "a.safetensors"), ours)
+    payload = again[8 + int.from_bytes(again[:8], "little") :]
+    assert len(again) > 0x110000, "too small to say anything about the older hash"
+    assert metadata["sshs_model_hash"] == hashlib.sha256(payload).hexdigest()
+    assert metadata["modelspec.hash_sha256"] == f"0x{metadata['sshs_model_hash']}"
+    assert metadata["sshs_legacy_hash"] == hashlib.sha256(again[0x100000:0x110000]).hexdigest()[:8]
+    assert metadata["modelspec.sai_model_spec"] == "1.0.1"
+
+
+@pytest.mark.parametrize(
+    ("family", "prediction", "says"),
+    [
+        ("sd1", "", "stable-diffusion-v1/lora"),
+        ("sd2", "epsilon", "stable-diffusion-v2-512/lora"),
+        ("sd2", "v", "stable-diffusion-v2-768-v/lora"),
+        ("sdxl", "", "stable-diffusion-xl-v1-base/lora"),
+    ],
+)
+def test_the_architecture_is_the_word_of_the_model_specification(family, prediction, says):
+    said = describe({}, name="a", family=family, metadata={"modelspec.prediction_type": prediction})
+    assert said["modelspec.architecture"] == says
 
 
 def test_stale_statements_about_the_tensors_are_replaced(tmp_path):
