@@ -180,7 +180,7 @@ def _verdict(cosine: float, overlap: float, chance: float) -> str:
 
 
 _COLOURS = {
-    "same": "#b3261e", "alike": "#c77700", "opposed": "#6a3fb5", "entangled": "#c77700", "independent": "#2e7d4f",
+    "same": "#b3261e", "alike": "#9a5b00", "opposed": "#6a3fb5", "entangled": "#9a5b00", "independent": "#2e7d4f",
 }  # fmt: skip
 _INK, _QUIET, _PAPER = "#1d1d1f", "#767680", "#ffffff"
 _ROW, _LEFT, _BAR, _GAP, _TOP = 30, 110, 240, 40, 96

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import NotMergeable, UsageError
-from lora_diffusion.files.dense import delta
-from lora_diffusion.files.factors import core, factors
+from lora_diffusion.files.dense import as_lora
+from lora_diffusion.files.factors import core, factors, norm
 
 __all__ = ["Fit", "best_fit", "count_of", "cut", "low_rank", "require_limit", "weights_from"]
 
@@ -98,12 +98,8 @@ def low_rank(weights: Weights, *, name: str) -> tuple[Weights, float]:
     smaller side for many LoKr. Raises NotMergeable for a change that no product of two factors can make (a bias, the
     gain of a norm), UsageError for DoRA, whose delta depends on the base model.
     """
-    if weights.is_plain:
-        return weights, 0.0
-    if "bias" in weights.extra or len(weights.shape) < 2:
-        raise NotMergeable(
-            f"{name} changes a bias or a norm, which the two factors of a LoRA cannot hold",
-            hint="merge this adapter into a base model instead",
-        )
-    fit = best_fit(delta(weights).double().flatten(1), keep=1.0)
-    return weights_from(fit, weights.shape), fit.lost
+    try:
+        result, error = as_lora(weights)
+    except (NotMergeable, UsageError) as problem:
+        raise type(problem)(f"{name}: {problem}", hint=problem.hint) from None
+    return result, error * norm(factors(result))
