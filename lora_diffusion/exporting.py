@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_tools.storage import sha256_file
+from lora_diffusion.card import Card, check_card, write_card
 from lora_diffusion.errors import UsageError
 from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_adapter
 from lora_diffusion.files.folder import WEIGHTS
@@ -26,6 +27,7 @@ class Exported:
     report: Report
     repairs: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    cards: tuple[Path, ...] = ()
     blended: Blended | None = None
 
 
@@ -36,23 +38,33 @@ def export(
     dialect: str = "kohya",
     dtype: str | None = "fp16",
     privacy: str = "team",
+    cards: Sequence[Card] = (),
     overwrite: bool = False,
 ) -> Exported:
     """Write an adapter for other programs and people.
 
     The defaults are what every program reads at half the size: kohya keys in fp16, whose rounding (3e-4 of a delta) is
     far below what training leaves. `privacy` is "public", "team" or "private" (see `files.metadata.redact`). Raises
-    UsageError where `path` exists and `overwrite` is not set, and as `read_adapter` and `write_adapter` do.
+    UsageError where `path` exists and `overwrite` is not set, and as `read_adapter` and `write_adapter` do. `cards` are
+    pages about the adapter, in Markdown or HTML, that are written after it.
     """
     path = Path(path)
     require_free(path, overwrite)
+    for card in cards:
+        check_card(card, overwrite)
     adapter = source if isinstance(source, Adapter) else read_adapter(source)
     shared = redact(adapter.metadata, privacy)
     report = write_adapter(replace(adapter, metadata=shared), path, dialect=dialect, dtype=dtype)
+    sha256, precision = _sha256(path), dtype or "as found"
+    for card in cards:
+        write_card(
+            card, read_adapter(path), file=path, sha256=sha256, dialect=dialect, precision=precision, privacy=privacy
+        )
     return Exported(
         path=path,
-        sha256=_sha256(path),
+        sha256=sha256,
         report=report,
+        cards=tuple(card.path for card in cards),
         repairs=adapter.repairs,
         dropped=tuple(sorted(set(adapter.metadata) - set(shared))),
     )

@@ -44,7 +44,8 @@ ALLOWED = {
     "lora_diffusion.merging": {
         "folding", "residual", "scaled", "parts", "outputs", "files", "families", "errors", "datasets_tools",
     },
-    "lora_diffusion.exporting": {"files", "generation", "outputs", "errors", "datasets_tools"},
+    "lora_diffusion.card": {"generation", "files", "outputs", "errors", "datasets_tools"},
+    "lora_diffusion.exporting": {"card", "files", "generation", "outputs", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
         "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation",
