@@ -148,18 +148,19 @@ def _upright(parts: Parts) -> Parts:
     """Turn the factors of a file that stores all of them transposed.
 
     One square module cannot tell, so the whole file decides: some factors do not multiply as they are, and each pair
-    multiplies when turned.
+    multiplies when turned, with a rank that a weight of that size can have.
     """
     pairs = {name: each for name, each in parts.pieces.items() if {"up", "down"} <= each.keys()}
     flat = all(each["up"].ndim == each["down"].ndim == 2 for each in pairs.values())
     if not pairs or not flat or all(_multiplies(each["up"], each["down"]) for each in pairs.values()):
         return parts
-    if not all(_multiplies(each["up"].T, each["down"].T) for each in pairs.values()):
+    if not all(_multiplies(each["up"].T, each["down"].T, at_most_full=True) for each in pairs.values()):
         return parts
     turned = {name: {**each, "up": each["up"].T, "down": each["down"].T} for name, each in pairs.items()}
     line = f"{_TRANSPOSED} ({len(turned)} modules)"
     return replace(parts, pieces={**parts.pieces, **turned}, repairs=(*parts.repairs, line))
 
 
-def _multiplies(up: Tensor, down: Tensor) -> bool:
-    return up.shape[1] == down.shape[0]
+def _multiplies(up: Tensor, down: Tensor, *, at_most_full: bool = False) -> bool:
+    rank = up.shape[1]
+    return rank == down.shape[0] and (not at_most_full or rank <= min(up.shape[0], down.shape[1]))

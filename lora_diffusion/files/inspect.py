@@ -1,100 +1,178 @@
 """What an adapter file is, and what is wrong with it; a damaged file is described, not refused."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lora_diffusion.adapters.spec import Weights
+from datasets_tools.finding import Finding, blocks
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.families.names import component_of
-from lora_diffusion.files.assembly import problem, weights_of
+from lora_diffusion.files.anomalies import findings_of
+from lora_diffusion.files.assembly import parts_of, problem, weights_of
 from lora_diffusion.files.dialects import Parts, recognise
-from lora_diffusion.files.evidence import family_of, width_family
+from lora_diffusion.files.evidence import family_of
 from lora_diffusion.files.folder import Source, source_of
-from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY
+from lora_diffusion.files.metadata import Row, table
+from lora_diffusion.files.safe import HASH_KEY, HASHES
 from lora_diffusion.files.shapes import with_usual_dimensions
+from lora_diffusion.files.spectrum import Layer, layer_of
 
-__all__ = ["Inspection", "inspect_adapter"]
-
-_FP16_MAX = 65504.0
+__all__ = ["Inspection", "block_of", "inspect_adapter"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """A file in figures. `modules` and `targets` count per component and per kind of module; `scales` are alpha / rank;
-    `verified` tells that our own hash was stored and holds; `anomalies` are reasons not to trust the file."""
+    """A file in figures.
+
+    `modules` and `targets` count per component and per kind of module, `methods` per method; `scales` are alpha / rank.
+    `layers` are the figures of each module, `blocks` the Frobenius norm of the change per block of the model, in the
+    unit of the weights. `hashes` tells of every stored hash whether it holds; `verified` that ours was stored and all
+    hold. `findings` are all that is worth knowing, `anomalies` the reasons among them not to trust the file.
+    """
 
     path: str
     dialect: str
     family: str
     evidence: str
     modules: Mapping[str, int] = field(default_factory=dict)
+    methods: Mapping[str, int] = field(default_factory=dict)
     ranks: tuple[int, ...] = ()
     alphas: tuple[float, ...] = ()
     scales: tuple[float, ...] = ()
     targets: Mapping[str, int] = field(default_factory=dict)
+    layers: Mapping[str, Layer] = field(default_factory=dict)
+    blocks: Mapping[str, float] = field(default_factory=dict)
     embeddings: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, bool] = field(default_factory=dict)
     verified: bool = False
     repairs: tuple[str, ...] = ()
-    anomalies: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def anomalies(self) -> tuple[str, ...]:
+        return tuple(each.reason for each in self.findings if each.severity != "notes")
+
+    @property
+    def table(self) -> tuple[Row, ...]:
+        """The metadata as rows to show: group, key, value."""
+        return table(self.metadata)
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {**asdict(self), "anomalies": self.anomalies}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def inspect_adapter(path: Path | str) -> Inspection:
     """Describe an adapter file or folder.
 
     Raises UsageError where there is nothing, and FileError for content that is no adapter at all; everything else that
-    is wrong is an anomaly.
+    is wrong is a finding.
     """
     source = source_of(Path(path))
-    found = recognise(source.keys, source.metadata)
+    dialect = recognise(source.keys, source.metadata).name
     try:
-        parts = found.read(source.tensors(), source.metadata)
+        parts = parts_of(source.tensors(), source.metadata)
     except CorruptFile as error:
         return Inspection(
             path=str(path),
-            dialect=found.name,
+            dialect=dialect,
             family="",
             evidence="",
             metadata=source.metadata,
-            anomalies=(str(error),),
+            findings=(blocks("configuration", str(path), str(error), "get the file again from where it came"),),
         )
-    whole = {name: weights_of(pieces) for name, pieces in parts.pieces.items() if not _unusable(pieces)}
-    family, evidence = family_of(whole, source.metadata)
-    _, reshaped = with_usual_dimensions(whole, family)
+    return _described(str(path), dialect, source, parts)
+
+
+def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspection:
+    usable = {name: weights_of(pieces) for name, pieces in parts.pieces.items() if not _unusable(pieces)}
+    family, evidence = family_of(usable, source.metadata)
+    whole, reshaped = with_usual_dimensions(usable, family)
     names = sorted(parts.pieces)
+    layers = {name: layer_of(weights) for name, weights in whole.items()}
+    hashes = _hashes(source)
     return Inspection(
-        path=str(path),
-        dialect=found.name,
+        path=path,
+        dialect=dialect,
         family=family,
         evidence=evidence,
         modules=_count(component_of(name) for name in names),
+        methods=_count(layer.method for layer in layers.values()),
         ranks=tuple(sorted({each.rank for each in whole.values()})),
         alphas=_finite(each.alpha for each in whole.values()),
         scales=_finite(each.scale for each in whole.values()),
         targets=_count(_kind(name) for name in names),
+        layers={name: _without_nan(layer) for name, layer in layers.items()},
+        blocks=_blocks(layers),
         embeddings=tuple(sorted(parts.embeddings)),
         metadata=source.metadata,
-        verified=any(HASH_KEY in file.metadata for file in source.files.values()) and not _wrong_hashes(source),
+        hashes=hashes,
+        verified=HASH_KEY in hashes and all(hashes.values()),
         repairs=parts.repairs + reshaped,
-        anomalies=tuple(_anomalies(source, parts, whole, family)),
+        findings=findings_of(source, parts, whole, family),
     )
 
 
 def _unusable(pieces: Mapping[str, torch.Tensor]) -> bool:
-    """Values may be wrong and still be described; without both factors there is nothing to describe."""
+    """Values may be wrong and still be described; without all factors there is nothing to describe."""
     return bool(what := problem(pieces)) and "NaN" not in what
 
 
+def _hashes(source: Source) -> dict[str, bool]:
+    """A folder of several files has each hash several times; it holds where all do."""
+    result: dict[str, bool] = {}
+    for file in source.files.values():
+        wrong = file.wrong_hashes()
+        for key in HASHES:
+            if key in file.metadata:
+                result[key] = result.get(key, True) and key not in wrong
+    return result
+
+
+def _without_nan(layer: Layer) -> Layer:
+    """JSON has no NaN; one that is there is a finding of its own."""
+    if math.isfinite(layer.alpha):
+        return layer
+    return Layer(**{**asdict(layer), "alpha": 0.0, "scale": 0.0})
+
+
+def _blocks(layers: Mapping[str, Layer]) -> dict[str, float]:
+    squares: dict[str, float] = {}
+    for name, layer in layers.items():
+        if layer.norm is not None and math.isfinite(layer.norm):
+            block = block_of(name)
+            squares[block] = squares.get(block, 0.0) + layer.norm**2
+    return {block: math.sqrt(squares[block]) for block in sorted(squares, key=_place)}
+
+
+def block_of(module: str) -> str:
+    """Return the block of the model that a module is in: denoiser.down_blocks.1.attentions.0, text_encoder.layers.3."""
+    component, *path = module.split(".")
+    if "layers" in path:
+        at = path.index("layers")
+        return ".".join([component, *path[at : at + 2]])
+    if path[0] == "mid_block":
+        return ".".join([component, *path[:3]])
+    return ".".join([component, *path[:4]]) if path[0].endswith("_blocks") else f"{component}.{path[0]}"
+
+
+_ORDER = ("conv_in", "time_embedding", "add_embedding", "down_blocks", "mid_block", "up_blocks", "conv_out")
+
+
+def _place(block: str) -> tuple[str, int, list[tuple[int, str]]]:
+    """Order blocks as the model runs through them: numbers by value."""
+    component, first, *others = [*block.split("."), ""]
+    rank = _ORDER.index(first) if first in _ORDER else len(_ORDER)
+    return component, rank, [(int(part), "") if part.isdigit() else (-1, part) for part in (first, *others)]
+
+
 def _finite(values: Iterable[float]) -> tuple[float, ...]:
-    """JSON has no NaN; one that is there is an anomaly of its own."""
+    """JSON has no NaN; one that is there is a finding of its own."""
     return tuple(sorted({value for value in values if math.isfinite(value)}))
 
 
@@ -113,43 +191,3 @@ def _kind(module: str) -> str:
             return ".".join(parts[parts.index(group) :])
     words = [part for part in parts if not part.isdigit()]
     return ".".join(words[-2:])
-
-
-def _anomalies(source: Source, parts: Parts, whole: Mapping[str, Weights], family: str) -> Iterator[str]:
-    yield from _wrong_hashes(source)
-    yield from (f"no place for tensor {key}" for key in parts.unplaced)
-    yield from (f"{name} {what}" for name, pieces in parts.pieces.items() if (what := problem(pieces)))
-    for token, vector in parts.embeddings.items():
-        if not torch.isfinite(vector).all():
-            yield f"embedding {token} has NaN or infinite values"
-    yield from _silent(whole)
-    for name, weights in whole.items():
-        yield from _suspicious(name, weights)
-    width = width_family(whole)
-    if width is not None and width[0] != family:
-        yield f"the metadata says {family}, but {width[1]} belongs to {width[0]}"
-
-
-def _wrong_hashes(source: Source) -> list[str]:
-    return [
-        f"{file.path.name}: {key} does not match: the tensors were damaged or changed after writing"
-        for file in source.files.values()
-        for key in (HASH_KEY, PAYLOAD_KEY)
-        if key in file.metadata and file.hash_of(key) != file.metadata[key].removeprefix("0x")
-    ]
-
-
-def _silent(whole: Mapping[str, Weights]) -> Iterator[str]:
-    zero = [name for name, weights in whole.items() if not weights.up.any() or not weights.down.any()]
-    if zero:
-        yield f"{len(zero)} of {len(whole)} modules have a factor of zeros and no effect, the first is {zero[0]}"
-
-
-def _suspicious(name: str, weights: Weights) -> Iterator[str]:
-    if weights.alpha <= 0:
-        yield f"{name} has alpha {weights.alpha:g}"
-    elif weights.scale > 64:
-        yield f"{name} has a scale of {weights.scale:g} (alpha {weights.alpha:g}, rank {weights.rank})"
-    largest = max(float(each.float().abs().max()) for each in (weights.up, weights.down))
-    if largest > _FP16_MAX and largest != float("inf"):
-        yield f"{name} has values up to {largest:.3g}, which overflow in fp16"

@@ -6,12 +6,14 @@ No time and no user name is ever added here: equal tensors and equal metadata gi
 import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.files.privacy import PROFILES, privacy_difference, redact, require_public
+from lora_diffusion.files.safe import HASHES
 
-__all__ = ["PROFILES", "TRIGGER", "describe", "privacy_difference", "redact", "require_public"]
+__all__ = ["PROFILES", "TRIGGER", "Row", "describe", "privacy_difference", "redact", "require_public", "table"]
 
 TRIGGER = "modelspec.trigger_phrase"
 
@@ -81,3 +83,29 @@ def _version() -> str:
         return version("lora-diffusion")
     except PackageNotFoundError:  # run from a source folder that was never installed
         return "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One statement of a file, to be shown."""
+
+    group: str
+    key: str
+    value: str
+
+
+_GROUPS = (("modelspec.", "Model"), ("ss_", "Training"), ("sshs_", "Hashes"), ("lora_diffusion.", "lora-diffusion"))
+_LONG = 200
+
+
+def table(metadata: Mapping[str, str]) -> tuple[Row, ...]:
+    """Return metadata as rows, by group and key, without the prefix of the group; long values are cut."""
+    rows = []
+    for key, value in metadata.items():
+        start, group = next((each for each in _GROUPS if key.startswith(each[0])), ("", "Other"))
+        if key in HASHES:
+            start, group = "", "Hashes"
+        shown = value if len(value) <= _LONG else f"{value[:_LONG]}... ({len(value)} letters)"
+        rows.append(Row(group=group, key=key.removeprefix(start), value=shown))
+    order = [*dict.fromkeys(name for _, name in _GROUPS), "Other"]
+    return tuple(sorted(rows, key=lambda row: (order.index(row.group), row.key)))

@@ -1,0 +1,87 @@
+"""How much a module changes, and in how many directions: the singular values of its delta, without forming it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_diffusion.adapters.dense import direction
+from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.files.factors import core, factors
+
+__all__ = ["ENERGY", "Layer", "layer_of"]
+
+ENERGY = 0.99
+"""Share of the squared norm that the effective rank holds."""
+# Side above which the spectrum of a whole delta is left out: it takes seconds per module, and files have hundreds.
+_LARGE = 768
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One module in figures.
+
+    `norm` is the Frobenius norm of its delta, in the unit of the weights; `effective_rank` how many directions hold
+    99 % of the squared norm. Both are None where the values are not finite, the rank also where a whole delta is large.
+    Of a weight-decomposed module they describe the direction, before the norms are set.
+    """
+
+    method: str
+    shape: tuple[int, ...]
+    rank: int
+    alpha: float
+    scale: float
+    dtype: str
+    norm: float | None
+    effective_rank: int | None
+
+
+def layer_of(weights: Weights) -> Layer:
+    """Return the figures of one module."""
+    finite = math.isfinite(weights.alpha) and all(
+        bool(torch.isfinite(each.float()).all()) for each in weights.tensors().values()
+    )
+    size, effective = _figures(weights) if finite else (None, None)
+    return Layer(
+        method=weights.method + ("+dora" if "dora_scale" in weights.extra else ""),
+        shape=weights.shape,
+        rank=weights.rank,
+        alpha=weights.alpha,
+        scale=weights.scale,
+        dtype=str(weights.up.dtype).removeprefix("torch."),
+        norm=size,
+        effective_rank=effective,
+    )
+
+
+def _figures(weights: Weights) -> tuple[float, int | None]:
+    plain = Weights(
+        up=weights.up,
+        down=weights.down,
+        alpha=weights.alpha,
+        method=weights.method,
+        extra={role: each for role, each in weights.extra.items() if role != "dora_scale"},
+    )
+    values = _singular_values(plain)
+    if values is None:
+        return float(direction(plain).double().norm()), None
+    size = float(values.norm())
+    energy = values.square().cumsum(0)
+    return size, int((energy < ENERGY * energy[-1]).sum()) + 1 if size else 0
+
+
+def _singular_values(weights: Weights) -> Tensor | None:
+    """Return them in float64, descending; None where a whole delta would have to be decomposed that is too large."""
+    if weights.method == "lokr" and "w2_a" not in weights.extra:
+        first = weights.up.double() @ weights.extra["w1_b"].double() if "w1_b" in weights.extra else weights.up.double()
+        both = [torch.linalg.svdvals(each) for each in (first, weights.down.double().flatten(1))]
+        products = abs(weights.scale) * torch.outer(*both).flatten()
+        return torch.sort(products, descending=True)[0]
+    out, *inner = weights.shape
+    smaller = min(out, torch.Size(inner).numel())
+    if weights.method == "full" or (weights.method == "loha" and weights.rank**2 >= smaller):
+        matrix = direction(weights).double().reshape(out, -1)
+        return torch.linalg.svdvals(matrix) if smaller <= _LARGE else None
+    values: Tensor = torch.linalg.svdvals(core(factors(weights))[2])
+    return values
