@@ -14,6 +14,7 @@ from datasets_tools.errors import NoImages
 from datasets_tools.health import Report
 from datasets_tools.manifest import Manifest, Record
 from datasets_tools.scan import Progress, Scan
+from datasets_tools.storage import require_writable
 
 if TYPE_CHECKING:
     from datasets_tools.journal import Journal
@@ -72,19 +73,23 @@ def prepare_folder(
     With a captioner (a name of `captioner_names()`) pictures without a caption get one; no caption file is written or
     changed. Unreadable pictures are listed, not moved, and never stop the rest. With a journal only pictures that
     changed are decoded, also after an interrupted call. Raises NoImages when nothing is left, and DatasetError or
-    OutOfSpace when the manifest cannot be written; an older one then stays as it was.
+    OutOfSpace when the manifest cannot be written, before any picture is read where that is certain; an older one then
+    stays as it was.
     """
     if captioner:
         captioner_named(captioner)  # an unknown one is refused before any work
+    folder = Path(folder)
+    path = folder / MANIFEST if out is None else Path(out)
+    if out is not None or folder.is_dir():  # a missing folder is the scan's to refuse: it knows the near names
+        require_writable(path)
     known = journal.added if journal else 0
-    scanned = settings.scan(Path(folder), journal=journal, on_progress=on_progress)
+    scanned = settings.scan(folder, journal=journal, on_progress=on_progress)
     changed = journal.added - known if journal else len(scanned.pictures)
     quarantined = tuple(_quarantined(scanned))
     if not scanned.manifest.records:
         raise _nothing_left(scanned, quarantined)
     report = report_on(scanned, settings, today=today, journal=journal)
     root = scanned.manifest.folder
-    path = root / MANIFEST if out is None else Path(out)
     Manifest(root, tuple(_records(report, scanned, captioner, settings.trigger, journal))).write(path)
     return Prepared(manifest_path=path, images=len(report.sights), quarantined=quarantined, changed=changed)
 

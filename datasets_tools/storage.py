@@ -26,6 +26,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "require_space",
+    "require_writable",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -160,6 +161,27 @@ def require_space(folder: Path, needed: int, what: str) -> None:
             f"{what} needs {human_bytes(needed)} in {folder}, but only {human_bytes(free)} are free",
             hint=f"free {human_bytes(needed - free)} or choose a folder on another disk",
         )
+
+
+def require_writable(path: Path) -> None:
+    """Raise DatasetError unless a file could now be written to `path`: before hours of work, not after them.
+
+    Asks by making an empty file beside it and removing it again (permissions do not tell of read-only disks); folders
+    that are missing are not made. OutOfSpace is left to `require_space`.
+    """
+    path = Path(path)
+    folder = path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    probe = folder / f"{_LEFTOVER}{secrets.token_hex(6)}"
+    with _explained(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        with _removed_on_error(probe):
+            probe.touch()
+            probe.unlink()
 
 
 def human_bytes(count: float) -> str:
