@@ -7,19 +7,19 @@ base), so the share that is lost is part of the result. Tensors are streamed: me
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from datasets_tools.storage import replacing, replacing_folder, require_space, sha256_file
 from lora_diffusion.errors import BaseNotFound, UsageError, VerificationFailed
-from lora_diffusion.families.layout import is_vae_attention
+from lora_diffusion.families import family
 from lora_diffusion.files.adapter import SUFFIX, Adapter
-from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, FOLDERS, TOKENIZER_KEY, Checkpoint, open_checkpoint
+from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, TOKENIZER_KEY, Checkpoint, open_checkpoint
 from lora_diffusion.files.precision import PRECISIONS
 from lora_diffusion.files.report import Report, report_of
 from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, open_safe
@@ -32,7 +32,6 @@ from lora_diffusion.scaled import SCALE, metadata_of
 
 __all__ = ["Merged", "merge"]
 
-_WEIGHTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 _COPIED = {".json", ".txt", ".model"}
 
 
@@ -122,14 +121,11 @@ def _residual(job: Folding, path: Path | str | None, rank: int | None, overwrite
 @contextmanager
 def _write_single_file(job: Folding, out: Path, lender: Checkpoint | None) -> Iterator[None]:
     """Write and check a file; it takes its place at the end of the block."""
-    checkpoint = job.checkpoint
-    keys = {_original(checkpoint, key): key for key in checkpoint.tensors}
+    held = _held(job.checkpoint)
     plan = [
-        Planned(name=name, dtype=job.dtype_of(key), shape=_original_shape(key, checkpoint.tensors[key].shape))
-        for name, key in keys.items()
+        Planned(name=name, dtype=job.dtype_of(keys[0]), shape=_shape(job, name, keys)) for name, keys in held.items()
     ]
-    shapes = {each.name: each.shape for each in plan}
-    layers = {name.removesuffix(".weight"): key for name, key in keys.items() if job.is_scaled(key)}
+    layers = {name.removesuffix(".weight"): keys[0] for name, keys in held.items() if job.is_scaled(keys[0])}
     # Scales lie before their weights in the file, so these sums are made twice.
     scales = {f"{name}.{SCALE}": key for name, key in layers.items()}
     plan += [Planned(name=name, dtype=torch.float32, shape=()) for name in scales]
@@ -138,32 +134,42 @@ def _write_single_file(job: Folding, out: Path, lender: Checkpoint | None) -> It
         write_safe(
             temporary,
             plan,
-            lambda name: job.scale(scales[name]) if name in scales else job.tensor(keys[name]).reshape(shapes[name]),
+            lambda name: job.scale(scales[name]) if name in scales else _tensor(job, name, held[name]),
             metadata,
             hashes=(HASH_KEY,),
         )
-        _require_intact(temporary, shapes | scales)
+        _require_intact(temporary, {*held, *scales})
         yield
 
 
-def _original(checkpoint: Checkpoint, key: str) -> str:
-    name = key.removeprefix(EXTRA) if key.startswith(EXTRA) else checkpoint.layout.original(key)
-    if name is None:
-        raise BaseNotFound(f"{key} has no place in the original layout", hint="merge into a diffusers folder instead")
-    return name
+def _held(checkpoint: Checkpoint) -> dict[str, list[str]]:
+    """Return the canonical keys that each tensor of the original layout holds: one, or query, key and value."""
+    layout, held = checkpoint.layout, dict[str, list[str]]()
+    for key in checkpoint.tensors:
+        name = key.removeprefix(EXTRA) if key.startswith(EXTRA) else layout.original(key)
+        if name is None:
+            raise BaseNotFound(f"{key} has no place in the original layout", hint="merge into a diffusers folder")
+        held.setdefault(name, []).append(key)
+    return {name: keys if len(keys) == 1 else list(layout.keys(name)) for name, keys in held.items()}
 
 
-def _original_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    return (*shape, 1, 1) if is_vae_attention(key) else shape
+def _shape(job: Folding, name: str, keys: Sequence[str]) -> tuple[int, ...]:
+    shapes = [job.checkpoint.tensors[key].shape for key in keys]
+    return shapes[0] if keys[0].startswith(EXTRA) else job.checkpoint.layout.joined_shape(name, shapes)
+
+
+def _tensor(job: Folding, name: str, keys: Sequence[str]) -> Tensor:
+    tensors = [job.tensor(key) for key in keys]
+    return tensors[0] if keys[0].startswith(EXTRA) else job.checkpoint.layout.joined(name, tensors)
 
 
 def _metadata(job: Folding, lender: Checkpoint | None) -> dict[str, str]:
     checkpoint = job.checkpoint
-    source = lender or checkpoint
+    source, kind = lender or checkpoint, family(checkpoint.family)
     own = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "stable-diffusion-v1",
+        "modelspec.architecture": kind.architecture(source.configs or kind.configs(source.path)),
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": checkpoint.path.stem,
         "modelspec.merged_from": ", ".join([checkpoint.path.stem, *(each.adapter.name for each in job.parts)]),
@@ -185,18 +191,26 @@ def _write_folder(job: Folding, out: Path, lender: Checkpoint | None) -> Iterato
     _require_configs(source)
     with replacing_folder(out) as temporary:
         if source.folder is not None:
-            _copy_texts(source.folder, temporary)
+            _copy_texts(source.folder, temporary, family(source.family).folders.values())
         else:
             _write_texts(source, temporary)
-        for component, name in FOLDERS.items():
-            _write_component(job, component, temporary / name / f"{_WEIGHTS[name]}{SUFFIX}")
-        if job.precision is not None:
-            _say_dtype(temporary / "text_encoder" / "config.json", PRECISIONS[job.precision])
+        for component, name in family(job.checkpoint.family).folders.items():
+            _write_component(job, component, temporary / name / f"{_stem(component)}{SUFFIX}")
+            if component.startswith("text_encoder") and job.precision is not None:
+                _say_dtype(temporary / name / "config.json", PRECISIONS[job.precision])
         yield
 
 
+def _stem(component: str) -> str:
+    return "model" if component.startswith("text_encoder") else "diffusion_pytorch_model"
+
+
+def _config_names(source: Checkpoint) -> tuple[str, ...]:
+    return (*family(source.family).folders.values(), "scheduler")
+
+
 def _require_configs(source: Checkpoint) -> None:
-    missing = [name for name in ("unet", "vae", "text_encoder", "scheduler") if name not in source.configs]
+    missing = [name for name in _config_names(source) if name not in source.configs]
     if missing or (source.folder is None and not source.tokenizer):
         raise UsageError(
             f"{source.path.name} carries no {', '.join(missing) or 'tokenizer'} config, which a diffusers folder needs",
@@ -204,13 +218,13 @@ def _require_configs(source: Checkpoint) -> None:
         )
 
 
-def _copy_texts(source: Path, target: Path) -> None:
-    """Copy everything but the weights that are written anew; pickles stay behind."""
+def _copy_texts(source: Path, target: Path, written: Collection[str]) -> None:
+    """Copy everything but the weights of the folders that are written anew; pickles stay behind."""
     for file in sorted(source.rglob("*")):
         inside = file.relative_to(source)
         if any(part.startswith(".") for part in inside.parts) or not file.is_file():
             continue
-        weights = file.suffix == SUFFIX and inside.parts[0] not in FOLDERS.values() and len(inside.parts) > 1
+        weights = file.suffix == SUFFIX and inside.parts[0] not in written and len(inside.parts) > 1
         if (file.suffix in _COPIED and ".safetensors.index" not in file.name) or weights:
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target / inside)
@@ -229,20 +243,9 @@ def _forget_absent(target: Path) -> None:
 
 
 def _write_texts(source: Checkpoint, target: Path) -> None:
-    index: dict[str, Any] = {
-        "_class_name": "StableDiffusionPipeline",
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "scheduler": ["diffusers", source.configs["scheduler"].get("_class_name", "DDIMScheduler")],
-        "safety_checker": [None, None],
-        "feature_extractor": [None, None],
-        "requires_safety_checker": False,
-    }
-    files = {"model_index.json": json.dumps(index, indent=2)}
+    files = {"model_index.json": json.dumps(family(source.family).model_index(source.configs), indent=2)}
     files |= {f"tokenizer/{Path(name).name}": text for name, text in source.tokenizer.items()}
-    for name in ("unet", "vae", "text_encoder", "scheduler"):
+    for name in _config_names(source):
         config = "scheduler_config.json" if name == "scheduler" else "config.json"
         files[f"{name}/{config}"] = json.dumps(source.configs[name], indent=2)
     for name, text in files.items():
@@ -271,7 +274,7 @@ def _say_dtype(config: Path, dtype: torch.dtype) -> None:
     config.write_text(json.dumps({**value, "dtype": str(dtype).removeprefix("torch.")}, indent=2), "utf-8")
 
 
-def _require_intact(path: Path, names: Mapping[str, Any]) -> None:
+def _require_intact(path: Path, names: Collection[str]) -> None:
     file = open_safe(path)
     file.verify()
     if set(file.entries) != set(names):
