@@ -29,7 +29,7 @@ _OVER = 0.5
 _ROUNDING = 1.02
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
+@dataclass(frozen=True, kw_only=True, order=True, slots=True)
 class Bucket:
     """A size in pixels at which images are trained together."""
 
@@ -93,7 +93,7 @@ class BucketRule:
         return self.resolution * self.resolution
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Crop:
     """How an upright image becomes its bucket: resize to `resized`, then cut out `box`.
 

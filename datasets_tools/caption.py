@@ -38,7 +38,7 @@ class Captioner(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
     """A caption before the trigger, with the file it came from (relative, POSIX)."""
 

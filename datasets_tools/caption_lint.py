@@ -100,24 +100,28 @@ def _near_duplicates(texts: Mapping[str, str]) -> list[Finding]:
     Each is filed under the sum of its words' hashes, and under that sum less each of its words: two captions that
     differ by one word share one of these. Only the first of a group is filed, so many alike cost no more than few.
     """
-    filed: dict[int, tuple[str, list[str]]] = {}
+    filed: dict[int, str] = {}  # only the file: 100,000 captions as words would be 100 MB
     alike: list[tuple[str, str]] = []
     for file, text in texts.items():
-        words = re.findall(r"\w+", text.casefold())
+        words = _words(text)
         keys = _keys(words)
         candidates = (filed[key] for key in keys if key in filed)
-        twin = next((other for other, its in candidates if _is_near(words, its)), None)
+        twin = next((other for other in candidates if _is_near(words, _words(texts[other]))), None)
         if twin is not None:
             alike.append((file, twin))
         elif words:
             for key in keys:
-                filed.setdefault(key, (file, words))
+                filed.setdefault(key, file)
     say = warns if 2 * len(alike) >= len(texts) else notes  # half of the set says nothing of its own
     remedy = "say what sets this picture apart"
     return [
         say("caption-near-duplicate", file, f'it says what that of {twin} says: "{texts[file][:_SHOWN]}"', remedy)
         for file, twin in alike
     ]
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
 
 
 def _keys(words: Sequence[str]) -> list[int]:

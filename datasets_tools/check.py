@@ -16,7 +16,6 @@ from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.health import Counts, Report, Sight
 from datasets_tools.judge import judge_pixels
 from datasets_tools.manifest import Record, Rights
-from datasets_tools.palette import merged
 from datasets_tools.scan import Progress, Scan, scan_folder
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def report_on(
         sights,
         budget=settings.rule.budget,
         counts=_counts(scanned, captions, findings, today),
-        palette=merged([seen.quality.colours for seen in scanned.pictures]),
+        palette=scanned.palette,
     )
 
 

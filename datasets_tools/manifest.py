@@ -16,7 +16,7 @@ from datasets_tools.storage import write_text
 __all__ = ["Manifest", "Record", "Rights", "name_order", "read_manifest"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Rights:
     """Who allows what for one image; all free text, `expires` as YYYY-MM-DD. Empty means not stated."""
 
@@ -27,7 +27,7 @@ class Rights:
     expires: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Record:
     """One image of a data set.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Quantize, Resampling
 
-__all__ = ["Palette", "Rgb", "colour_name", "merged", "oklab", "palette_of"]
+__all__ = ["Palette", "Rgb", "SetPalette", "colour_name", "merged", "oklab", "palette_of"]
 
 Rgb = tuple[int, int, int]
 Palette = tuple[tuple[Rgb, float], ...]
@@ -69,14 +69,35 @@ def palette_of(image: Image.Image, count: int = 6) -> Palette:
     return _clustered(colours, shares, count)
 
 
+class SetPalette:
+    """The palette of a set of pictures, each of which counts alike whatever its size; its memory is bounded."""
+
+    def __init__(self) -> None:
+        self._pictures = 0
+        self._sums: dict[Rgb, NDArray[np.float64]] = {}  # cell of 8 levels -> share, and red, green, blue times share
+
+    def add(self, palette: Palette) -> None:
+        """Let one more picture count."""
+        self._pictures += 1
+        for (red, green, blue), share in palette:
+            row = np.array((share, red * share, green * share, blue * share))
+            cell = (red >> 3, green >> 3, blue >> 3)
+            self._sums[cell] = self._sums[cell] + row if cell in self._sums else row
+
+    def palette(self, count: int = 8) -> Palette:
+        """Return up to `count` colours with their share, the largest first."""
+        if not self._sums:
+            return ()
+        rows = np.array([self._sums[cell] for cell in sorted(self._sums)])
+        return _clustered(rows[:, 1:] / rows[:, :1], rows[:, 0] / self._pictures, count)
+
+
 def merged(palettes: Iterable[Palette], count: int = 8) -> Palette:
-    """Return the palette of a set of pictures, each of which counts alike whatever its size."""
-    sets = list(palettes)
-    if not any(sets):
-        return ()
-    colours = np.array([rgb for palette in sets for rgb, _ in palette], np.float64)
-    shares = np.array([share for palette in sets for _, share in palette]) / len(sets)
-    return _clustered(colours, shares, count)
+    """Return the palette of several pictures, each of which counts alike whatever its size."""
+    whole = SetPalette()
+    for palette in palettes:
+        whole.add(palette)
+    return whole.palette(count)
 
 
 def colour_name(rgb: Rgb) -> str:

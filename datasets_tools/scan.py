@@ -25,6 +25,7 @@ from datasets_tools.workers import Workers
 if TYPE_CHECKING:
     from datasets_tools.image import Colour, Limits
     from datasets_tools.journal import Journal
+    from datasets_tools.palette import Palette
 
 __all__ = ["Progress", "Scan", "scan_folder"]
 
@@ -39,10 +40,14 @@ _REPEATS = re.compile(r"([1-9]\d{0,2})_\S")
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """The pictures that can be trained on, how each looks (in the same order), and what was found on the way."""
+    """The pictures that can be trained on, how each looks (in the same order), and what was found on the way.
+
+    The colours of each picture are in `palette` alone: kept one by one they would fill most of the memory.
+    """
 
     manifest: Manifest
     pictures: tuple[Seen, ...]
+    palette: "Palette"
     findings: tuple[Finding, ...]
     captions: Captions
 
@@ -69,7 +74,7 @@ def scan_folder(
     if not listing.pictures:
         raise no_images(listing)
     look = Look(folder=listing.folder, background=background, limits=limits, journal=journal)
-    seen = _look_at_all(look, listing.pictures, on_progress, workers)
+    seen, palette = _look_at_all(look, listing.pictures, on_progress, workers)
     captions = find_captions(listing.folder, listing.pictures, listing.texts)
     used = [one for one in seen if one.refused is None and one.file not in captions.excluded]
     findings = [
@@ -84,20 +89,27 @@ def scan_folder(
     ]
     records = tuple(_record(one, captions, trigger) for one in used)
     manifest = Manifest(listing.folder, _relative_repeats(records))
-    return Scan(manifest=manifest, pictures=tuple(used), findings=tuple(findings), captions=captions)
+    return Scan(manifest=manifest, pictures=tuple(used), palette=palette, findings=tuple(findings), captions=captions)
 
 
-def _look_at_all(look: Look, files: Sequence[str], on_progress: Progress | None, workers: int | None) -> list[Seen]:
+def _look_at_all(
+    look: Look, files: Sequence[str], on_progress: Progress | None, workers: int | None
+) -> tuple[list[Seen], "Palette"]:
+    from datasets_tools.palette import SetPalette
+
     workers = workers or os.cpu_count() or 1
     seen: list[Seen] = []
+    colours = SetPalette()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
     with _looking(look, len(files), workers) as work:
         try:
             for one in _in_order(pool, work, files, ahead=4 * workers):
-                seen.append(one)
+                if one.refused is None:
+                    colours.add(one.quality.colours)
+                seen.append(replace(one, quality=replace(one.quality, colours=())))
                 if on_progress is not None:
                     on_progress(len(seen), len(files))
-            return seen
+            return seen, colours.palette()
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the folder
 

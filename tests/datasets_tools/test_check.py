@@ -299,7 +299,9 @@ def test_an_unreadable_date_blocks_where_rights_are_required(tmp_path):
 
 
 def test_every_code_that_the_packages_use_has_a_title():
-    sources = [path for package in ("datasets_tools", "lora_diffusion") for path in Path(package).rglob("*.py")]
+    sources = [
+        path for package in ("datasets_tools", "lora_diffusion/training") for path in Path(package).rglob("*.py")
+    ]
     made = re.compile(r'\b(?:blocks|warns|notes|judge)\(\s*"([a-z-]+)"')
     codes = {code for path in sources for code in made.findall(path.read_text(encoding="utf-8"))}
     assert len(codes) > 30
