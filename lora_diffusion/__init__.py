@@ -7,17 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_diffusion.card import Card as Card
     from lora_diffusion.checking import check_source as check_source
+    from lora_diffusion.conflicts import ConflictReport as ConflictReport
+    from lora_diffusion.conflicts import conflict as conflict
+    from lora_diffusion.conflicts import plot_conflict as plot_conflict
     from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
     from lora_diffusion.exporting import Exported as Exported
     from lora_diffusion.exporting import blend_to_file as blend_to_file
     from lora_diffusion.exporting import export as export
+    from lora_diffusion.extracting import Extracted as Extracted
+    from lora_diffusion.extracting import extract as extract
     from lora_diffusion.files.adapter import Adapter as Adapter
     from lora_diffusion.files.adapter import read_adapter as read_adapter
     from lora_diffusion.files.adapter import write_adapter as write_adapter
     from lora_diffusion.files.inspect import Inspection as Inspection
     from lora_diffusion.files.inspect import inspect_adapter as inspect_adapter
     from lora_diffusion.generation.blend import Blend as Blend
+    from lora_diffusion.generation.blend import Blended as Blended
+    from lora_diffusion.generation.blend import blend as blend
     from lora_diffusion.generation.blend import collapse as collapse
     from lora_diffusion.generation.blend import truncate as truncate
     from lora_diffusion.generation.generator import Generator as Generator
@@ -26,6 +34,10 @@ if TYPE_CHECKING:
     from lora_diffusion.generation.picture import read_settings as read_settings
     from lora_diffusion.merging import Merged as Merged
     from lora_diffusion.merging import merge as merge
+    from lora_diffusion.parts import PartSpec as PartSpec
+    from lora_diffusion.parts import parse_part as parse_part
+    from lora_diffusion.resizing import Resized as Resized
+    from lora_diffusion.resizing import resize as resize
     from lora_diffusion.settings import from_toml as from_toml
     from lora_diffusion.training.loop import Trained as Trained
     from lora_diffusion.training.loop import resume as resume
@@ -35,24 +47,36 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adapter": "files.adapter",
     "Blend": "generation.blend",
+    "Blended": "generation.blend",
+    "Card": "card",
+    "ConflictReport": "conflicts",
     "Exported": "exporting",
+    "Extracted": "extracting",
     "Generator": "generation.generator",
     "Inspection": "files.inspect",
     "LoraDiffusionError": "errors",
     "Merged": "merging",
+    "PartSpec": "parts",
     "Picture": "generation.picture",
+    "Resized": "resizing",
     "Settings": "generation.picture",
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
+    "blend": "generation.blend",
     "blend_to_file": "exporting",
     "check_source": "checking",
     "collapse": "generation.blend",
+    "conflict": "conflicts",
     "export": "exporting",
+    "extract": "extracting",
     "from_toml": "settings",
     "inspect_adapter": "files.inspect",
     "merge": "merging",
+    "parse_part": "parts",
+    "plot_conflict": "conflicts",
     "read_adapter": "files.adapter",
     "read_settings": "generation.picture",
+    "resize": "resizing",
     "resume": "training.loop",
     "train": "training.loop",
     "truncate": "generation.blend",

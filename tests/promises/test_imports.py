@@ -38,7 +38,7 @@ ALLOWED = {
     "lora_diffusion.scaled": set(),
     "lora_diffusion.extracting": {"lowrank", "scaled", "files", "adapters", "errors"},
     "lora_diffusion.resizing": {"lowrank", "files", "adapters", "errors"},
-    "lora_diffusion.conflict": {"generation", "blocks", "lowrank", "files", "adapters", "errors", "datasets_tools"},
+    "lora_diffusion.conflicts": {"generation", "blocks", "lowrank", "files", "adapters", "errors", "datasets_tools"},
     "lora_diffusion.folding": {"scaled", "parts", "files", "adapters", "errors"},
     "lora_diffusion.residual": {"lowrank", "files", "adapters"},
     "lora_diffusion.merging": {

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.conflict import VERDICTS, conflict, plot_conflict
+from lora_diffusion.conflicts import VERDICTS, conflict, plot_conflict
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 
