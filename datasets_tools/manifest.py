@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -84,10 +85,10 @@ def read_manifest(path: Path, *, folder: Path | None = None) -> Manifest:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().split(b"\n")
     except FileNotFoundError as error:
         raise InvalidManifest(f"{path} does not exist", hint="run prepare on the folder first") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise InvalidManifest(f"{path} cannot be read: {error}", hint="run prepare on the folder again") from error
     records = tuple(_record(line, f"{path}, line {number}") for number, line in enumerate(lines, 1) if line.strip())
     return Manifest(path.parent if folder is None else Path(folder), records)
@@ -103,17 +104,20 @@ def _line(record: Record) -> str:
     return json.dumps(stated, ensure_ascii=False)
 
 
-def _record(line: str, where: str) -> Record:
+def _record(line: bytes, where: str) -> Record:
     try:
-        row = json.loads(line)
+        row = json.loads(line.decode("utf-8"))
         if not isinstance(row, dict):
             raise InvalidManifest(f"{where}: not an object", hint=_AGAIN)
         row = dict(row, rights=_part(Rights, row.get("rights")), bucket=_part(Bucket, row.get("bucket")))
-        row |= {"crop": _crop(row.get("crop")), "findings": tuple(row.get("findings", ()))}
+        row |= {"crop": _crop(row.get("crop")), "findings": _codes(row.get("findings", []))}
+        row |= {"repeats": float(row["repeats"])} if type(row.get("repeats")) is int else {}
         record = Record(**row)
         _check(record, where)
     except DatasetError:
         raise
+    except UnicodeDecodeError as error:
+        raise InvalidManifest(f"{where} cannot be read: {error}", hint=_AGAIN) from error
     except (ValueError, RecursionError) as error:
         raise InvalidManifest(f"{where}: not JSON ({error})", hint=_AGAIN) from error
     except (TypeError, KeyError) as error:
@@ -133,18 +137,59 @@ def _crop(row: Mapping[str, Any] | None) -> Crop | None:
     return None if row is None else Crop(**{**row, "resized": tuple(row["resized"]), "box": tuple(row["box"])})
 
 
+def _codes(row: object) -> tuple[str, ...]:
+    if not isinstance(row, list):
+        raise TypeError(f"findings are {row!r}")
+    return tuple(row)
+
+
+_PLAIN = tuple((field.name, field.type) for field in fields(Record)[:9])  # str, int and float
+
+
 def _check(record: Record, where: str) -> None:
-    for field in fields(Record)[:6]:
-        if type(getattr(record, field.name)) is not field.type:
-            raise InvalidManifest(f"{where}: {field.name} is {getattr(record, field.name)!r}", hint=_AGAIN)
-    if leaves(record.file):
+    if type(record.file) is str and leaves(record.file):
         raise InvalidManifest(f"{where}: {record.file!r} leads out of the folder", hint="use paths inside the folder")
+    problem = next(_problems(record), "")
+    if problem:
+        raise InvalidManifest(f"{where}: {problem}", hint=_AGAIN)
+
+
+def _problems(record: Record) -> Iterator[str]:
+    """Say what is wrong with the values of a record: a training would stumble over them hours later."""
+    for name, kind in _PLAIN:
+        if type(getattr(record, name)) is not kind:
+            yield f"{name} is {getattr(record, name)!r}"
     if record.width < 1 or record.height < 1:
-        raise InvalidManifest(f"{where}: {record.width} x {record.height} is not a size", hint=_AGAIN)
+        yield f"{record.width} x {record.height} is not a size"
+    if record.bytes < 0:
+        yield f"bytes is {record.bytes}"
+    if not 1 <= record.orientation <= 8:
+        yield f"orientation is {record.orientation}"
+    if not 0 < record.repeats < math.inf:
+        yield f"repeats is {record.repeats}"
+    if record.rights and not _are(str, *asdict(record.rights).values()):
+        yield f"rights are {asdict(record.rights)}"
+    if record.bucket and not _are_sizes(record.bucket.width, record.bucket.height):
+        yield f"bucket is {record.bucket.width!r} x {record.bucket.height!r}"
+    crop = record.crop
+    if crop and not (
+        len(crop.box) == 4 and _are(int, *crop.box) and len(crop.resized) == 2 and _are_sizes(*crop.resized)
+    ):
+        yield f"crop is {crop}"
+    if not _are(str, *record.findings):
+        yield f"findings are {record.findings}"
+
+
+def _are(kind: type, *values: object) -> bool:
+    return all(type(value) is kind for value in values)
+
+
+def _are_sizes(*values: int) -> bool:
+    return _are(int, *values) and min(values) >= 1
 
 
 def leaves(file: str) -> bool:
     """Say whether a relative name would lead out of its folder, by the rules of either system."""
     posix, windows = PurePosixPath(file), PureWindowsPath(file)
     absolute = posix.is_absolute() or bool(windows.drive or windows.root)
-    return not file or absolute or ".." in posix.parts or ".." in windows.parts
+    return not posix.parts or "\0" in file or absolute or ".." in posix.parts or ".." in windows.parts
