@@ -121,8 +121,10 @@ def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Ten
         own = one_alpha({module: each for module, each in modules.items() if component_of(module) == component})
         prefix = _PREFIXES[component]
         for module, weights in own.items():
-            start = f"{prefix}.{path_of(module)}"
-            tensors |= {f"{start}.{leaf}": each for leaf, each in pieces_for_peft(weights).items()}
+            for leaf, each in pieces_for_peft(weights).items():
+                # transformers 5 finds the norms of a text encoder only with the ending that PEFT leaves out
+                ending = "" if leaf.endswith(".weight") else ".weight"
+                tensors[f"{prefix}.{path_of(module)}.{leaf}{ending}"] = each
         header |= {f"{prefix}.{key}": value for key, value in _config(own).items()}
     return tensors, {"format": "pt", "lora_adapter_metadata": json.dumps(header, sort_keys=True, indent=2)}
 
