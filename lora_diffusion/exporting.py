@@ -80,6 +80,7 @@ def blend_to_file(
     density: float | None = None,
     seed: int | None = None,
     orthogonal_to: Adapter | None = None,
+    base: Path | str | None = None,
     dialect: str = "kohya",
     dtype: str | None = "fp32",
     overwrite: bool = False,
@@ -102,9 +103,10 @@ def blend_to_file(
         density=density,
         seed=seed,
         orthogonal_to=orthogonal_to,
+        base=base,
     )
     write_adapter(done.adapter, path, dialect=dialect, dtype=dtype)
-    report = blend_error(read_adapter(path), parts)
+    report = blend_error(read_adapter(path), parts, base)
     return Exported(path=path, sha256=_sha256(path), report=report, repairs=done.adapter.repairs, blended=done)
 
 

@@ -91,15 +91,15 @@ def cut(weights: Weights, *, rank: int | None = None, keep: float | None = None)
     return weights_from(fit, shape)
 
 
-def low_rank(weights: Weights, *, name: str) -> tuple[Weights, float]:
+def low_rank(weights: Weights, *, name: str, base: Tensor | None = None) -> tuple[Weights, float]:
     """Return plain low-rank weights for a module of any method, and the Frobenius norm of what that lost.
 
     Plain ones return as they are. Others get the rank that their delta has, up to rounding: r * r for LoHa, the whole
     smaller side for many LoKr. Raises NotMergeable for a change that no product of two factors can make (a bias, the
-    gain of a norm), UsageError for DoRA, whose delta depends on the base model.
+    gain of a norm), UsageError for DoRA without the `base` weight that its delta depends on.
     """
     try:
-        result, error = as_lora(weights)
+        result, error = as_lora(weights, base=base)
     except (NotMergeable, UsageError) as problem:
         raise type(problem)(f"{name}: {problem}", hint=problem.hint) from None
     return result, error * norm(factors(result))

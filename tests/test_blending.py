@@ -10,10 +10,12 @@ import torch
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import NotMergeable, UsageError
 from lora_diffusion.exporting import blend_to_file
+from lora_diffusion.files.checkpoint import open_checkpoint
 from lora_diffusion.files.dense import delta
 from lora_diffusion.generation.blend import blend, blend_error, truncate
 from lora_diffusion.generation.blending import methods
 from lora_diffusion.parts import parse_part
+from tests.files.samples import pipeline_folder
 from tests.test_blend import _adapter, _dense, _relative, _sum
 
 _LINEAR = {"denoiser.mid_block.attentions.0.transformer_blocks.0.attn1.to_q": (24, 16)}
@@ -204,6 +206,22 @@ def test_what_no_low_rank_holds_is_refused_by_name():
         other = replace(_adapter(0), name="other", modules={module: weights})
         with pytest.raises(error, match="other at denoiser"):
             blend([(other, 1.0)], name="x")
+
+
+@pytest.mark.parametrize("name", ["concat", "magnitude"])
+def test_a_decomposed_adapter_takes_part_with_its_base(name, tmp_path):
+    base = pipeline_folder()
+    module = "denoiser.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    weight = open_checkpoint(base).tensor(f"{module}.weight")
+    lora = _adapter(1, shapes={module: tuple(weight.shape)})
+    norms = weight.norm(dim=1, keepdim=True) * 1.3
+    plain = _adapter(0, shapes={module: tuple(weight.shape)}).modules[module]
+    dora = replace(lora, name="dora", modules={module: replace(plain, extra={"dora_scale": norms})})
+    done = blend_to_file([(dora, 0.5), (lora, 0.7)], tmp_path / "b.safetensors", method=name, base=base)
+    meant = 0.5 * delta(dora.modules[module], weight).double() + _dense(lora.modules[module], 0.7)
+    found = _relative(_dense(done.blended.adapter.modules[module]), meant)
+    assert done.report.total == pytest.approx(found, abs=1e-6)
+    assert (found <= 1e-6) == (name == "concat")
 
 
 def test_an_option_without_effect_is_refused_with_who_takes_it():

@@ -10,12 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
+from lora_diffusion.files.checkpoint import open_checkpoint
 from lora_diffusion.files.dense import delta
 from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.files.metadata import TRIGGER
@@ -139,14 +141,18 @@ def truncate(adapter: Adapter, *, rank: int | None = None, keep: float | None = 
     return replace(adapter, modules={name: cut(each, rank=rank, keep=keep) for name, each in plain.items()})
 
 
-def blend_error(result: Adapter, parts: Sequence[Part]) -> Report:
-    """Return the relative Frobenius error of `result` against the weighted sum, per module and in total, in float64."""
+def blend_error(result: Adapter, parts: Sequence[Part], base: Path | str | None = None) -> Report:
+    """Return the relative Frobenius error of `result` against the weighted sum, per module and in total, in float64.
+
+    `base` is the base model, which parts with DoRA need.
+    """
+    bases = _Bases(base)
     tables = [(adapter, module_weights(weight, adapter.modules, family=adapter.family)) for adapter, weight in parts]
     names = sorted({module for adapter, _ in tables for module in adapter.modules} | set(result.modules))
     sizes = {}
     for module in names:
         meant = [(adapter.modules[module], table[module]) for adapter, table in tables if module in adapter.modules]
-        sizes[module] = distance(result.modules.get(module), meant)
+        sizes[module] = distance(result.modules.get(module), meant, bases.for_any(module, [each for each, _ in meant]))
     return report_of(sizes)
 
 
@@ -160,12 +166,14 @@ def blend(
     density: float | None = None,
     seed: int | None = None,
     orthogonal_to: Adapter | None = None,
+    base: Path | str | None = None,
 ) -> Blended:
     """Return one adapter for a weighted sum, and how far it is from the exact one.
 
     Without a method: "svd" where a rank or share is asked for, else "concat". `rank` or `keep` limits each module,
     `density` is the share of entries that ties, dare and magnitude keep, `seed` decides what dare drops.
     `orthogonal_to`, one of the adapters, keeps its effect: the others are projected off its column and row spaces.
+    `base` is the base model; only DoRA needs it, whose delta depends on it.
     The result does not depend on the order of the parts. Raises UsageError for another method, an option that the
     method does not take or a weight that is no number, WrongFamily for adapters that do not belong together.
     """
@@ -173,7 +181,7 @@ def blend(
     how = _how(chosen, rank=rank, keep=keep, density=density, seed=seed)
     taken = _checked(parts)
     kept = _protected(taken, orthogonal_to)
-    done = _Done()
+    done = _Done(bases=_Bases(base))
     for module in sorted({module for each in taken for module in each.at}):
         done.add(module, chosen, replace(how, module=module), _terms(taken, module, done), kept)
     adapter = Adapter(
@@ -187,7 +195,7 @@ def blend(
     return Blended(
         adapter=adapter,
         method=chosen.name,
-        report=blend_error(adapter, parts),
+        report=blend_error(adapter, parts, base),
         fit=report_of(done.fit),
         conversion=report_of(done.conversion),
         given_up=report_of(done.given_up),
@@ -218,10 +226,25 @@ def _protected(taken: Sequence[_Taken], adapter: Adapter | None) -> str | None:
     return adapter.fingerprint
 
 
+class _Bases:
+    """Reads weights of a base model, where there is one and where they are needed."""
+
+    def __init__(self, path: Path | str | None) -> None:
+        self._checkpoint = None if path is None else open_checkpoint(Path(path))
+
+    def for_any(self, module: str, weights: Sequence[Weights]) -> Tensor | None:
+        """Return the base weight of a module where one of the weights depends on it and the base model has it."""
+        if self._checkpoint is None or not any("dora_scale" in each.extra for each in weights):
+            return None
+        key = f"{module}.weight"
+        return self._checkpoint.tensor(key) if key in self._checkpoint.tensors else None
+
+
 @dataclass(kw_only=True)
 class _Done:
     """What fills up while modules pass by: the weights, and (norm of the error, norm of what was meant) of each."""
 
+    bases: "_Bases"
     modules: dict[str, Weights] = field(default_factory=dict)
     fit: dict[str, tuple[float, float]] = field(default_factory=dict)
     conversion: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -246,12 +269,13 @@ def _terms(taken: Sequence[_Taken], module: str, done: _Done) -> list[Term]:
         if not each.at.get(module):
             continue
         found = each.adapter.modules[module]
-        weights, lost = low_rank(found, name=f"{each.adapter.name} at {module}")
+        base = done.bases.for_any(module, [found])
+        weights, lost = low_rank(found, name=f"{each.adapter.name} at {module}", base=base)
         if weights is not found:
             before = done.conversion.get(module, (0.0, 0.0))
             size = norm(factors(weights))
             done.conversion[module] = math.hypot(before[0], lost), math.hypot(before[1], size)
-        full = None if weights is found else partial(delta, found)
+        full = None if weights is found else partial(delta, found, base)
         result.append(Term(weights=weights, weight=each.at[module], key=each.adapter.fingerprint, full=full))
     return result
 

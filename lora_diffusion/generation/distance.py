@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.files.dense import delta
@@ -12,14 +13,16 @@ from lora_diffusion.files.factors import Factors, factors, norm, stack
 __all__ = ["distance"]
 
 
-def distance(result: Weights | None, meant: Sequence[tuple[Weights, float]]) -> tuple[float, float]:
-    """Return the Frobenius norms of (result - weighted sum) and of that sum, in float64.
+def distance(
+    result: Weights | None, meant: Sequence[tuple[Weights, float]], base: Tensor | None = None
+) -> tuple[float, float]:
+    """Return the Frobenius norms of (result - weighted sum) and of that sum, in float64; DoRA needs the base weight.
 
     A sum that cancels (A:1 A:-1) is compared with its terms: rounding against nothing would be infinitely wrong.
     """
     if all(each.is_plain for each, _ in meant):
         return _by_factors(result, meant)
-    terms = [weight * delta(each).double().flatten(1) for each, weight in meant]
+    terms = [weight * delta(each, base).double().flatten(1) for each, weight in meant]
     total = torch.stack(terms).sum(0)
     got = torch.zeros_like(total) if result is None else delta(result).double().flatten(1)
     return _norm(got - total), _size(_norm(total), [_norm(each) for each in terms])
@@ -37,5 +40,5 @@ def _size(total: float, terms: Sequence[float]) -> float:
     return total if total > 1e-12 * whole else whole
 
 
-def _norm(matrix: torch.Tensor) -> float:
+def _norm(matrix: Tensor) -> float:
     return float(torch.linalg.vector_norm(matrix))
