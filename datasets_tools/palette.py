@@ -88,7 +88,7 @@ class SetPalette:
         """Return up to `count` colours with their share, the largest first."""
         if not self._sums:
             return ()
-        rows = np.array([self._sums[cell] for cell in sorted(self._sums)])
+        rows = np.array(list(self._sums.values()))
         return _clustered(rows[:, 1:] / rows[:, :1], rows[:, 0] / self._pictures, count)
 
 

@@ -43,11 +43,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         with self._lock:
             for process in self._started:
-                process.kill()
-                process.wait()
-                for stream in (process.stdin, process.stdout):
-                    assert stream is not None
-                    stream.close()
+                _end(process)
 
     def look(self, file: str) -> Seen:
         """Look at one file. What crashes its worker, or takes longer than two minutes, cannot be read."""
@@ -100,15 +96,23 @@ def _ask(process: subprocess.Popen[str], file: str) -> str | None:
         process.stdin.write(json.dumps(file) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: closed by the end of the scan
         answer = ""
     finally:
         patience.cancel()
     if answer.endswith("\n"):
         return answer
+    _end(process)
+    return None
+
+
+def _end(process: subprocess.Popen[str]) -> None:
     process.kill()
     process.wait()
-    return None
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):  # what was not yet written to a dead process
+            if stream is not None:
+                stream.close()
 
 
 def _serve(settings: str, asked: IO[str], answers: IO[str]) -> None:
