@@ -118,7 +118,7 @@ def _record(line: bytes, where: str) -> Record:
         raise
     except UnicodeDecodeError as error:
         raise InvalidManifest(f"{where} cannot be read: {error}", hint=_AGAIN) from error
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InvalidManifest(f"{where}: not JSON ({error})", hint=_AGAIN) from error
     except (TypeError, KeyError) as error:
         allowed = ", ".join(field.name for field in fields(Record))

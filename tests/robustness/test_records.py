@@ -141,7 +141,7 @@ WRONG = [
     ("caption", [5, None, ["a"]]),
     ("trigger", [5, None, []]),
     ("orientation", ["1", 0, 9, 1.5, True, None]),
-    ("repeats", ["many", -1, 0, float("nan"), float("inf"), None, [], True]),
+    ("repeats", ["many", -1, 0, 10**400, float("nan"), float("inf"), None, [], True]),
     ("rights", [5, "Ada", [], {"owner": 5}, {"owner": None}, {"owners": "Ada"}]),
     ("bucket", [5, [], {"width": 8}, {"width": 0, "height": 8}, {"width": "8", "height": 8}]),
     ("crop", [5, {}, {"box": 5}, {"resized": [8, 8], "box": [1], "area_kept": 1.0, "upscale": 1.0}]),
