@@ -48,4 +48,4 @@ def prepare_source(
         return done
     from lora_diffusion.training.encode import fill_cache
 
-    return replace(done, encoded=fill_cache(plan, on_event=on_event))
+    return replace(done, encoded=fill_cache(plan, today=today, on_event=on_event))

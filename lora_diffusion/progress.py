@@ -5,7 +5,7 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-from lora_diffusion.training.events import Encoded, Event, Previewed, Scanned, Snapshotted, Started, Stepped
+from lora_diffusion.training.events import Encoded, Event, Previewed, Scanned, Snapshotted, Started, Stepped, Validated
 
 __all__ = ["Progress", "clock"]
 
@@ -49,6 +49,8 @@ class Progress:
                 self.show(f"{self._title}: training, loss {loss:.4f}", step, steps)
             case Snapshotted(step=step):
                 self.say(f"{self._title}: snapshot at step {step}")
+            case Validated(step=step, loss=loss):
+                self.say(f"{self._title}: validation loss {loss:.4f} at step {step}")
             case Previewed(paths=paths):
                 self.say(f"{self._title}: preview {paths[0]}")
 

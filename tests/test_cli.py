@@ -138,6 +138,20 @@ def test_check_of_a_plan_measures_what_it_takes(capsys, plan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("data.repeats={nothing=2}", "nothing"),
+        ("data.masks=/no/masks", "/no/masks"),
+        ("data.regularisation=/no/pictures", "/no/pictures"),
+        ("data.bucket_step=7", "bucket_step"),
+    ],
+)
+def test_check_of_a_plan_finds_settings_that_do_not_fit_the_pictures(capsys, plan, setting, word):
+    found = answer(capsys, "check", plan, "--no-probe", setting, code=1)
+    assert word in " ".join(each["reason"] for each in found["findings"] if each["code"] == "plan-refused")
+
+
 def test_check_of_a_plan_finds_what_only_a_step_shows(capsys, plan):
     found = answer(capsys, "check", plan, "adapter.targets=[nothing.like.that]", code=1)
     (finding,) = [each for each in found["findings"] if each["severity"] == "blocks"]

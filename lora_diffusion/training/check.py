@@ -12,6 +12,8 @@ from datasets_tools.errors import DatasetError
 from datasets_tools.finding import Finding, blocks, warns
 from datasets_tools.health import Report
 from datasets_tools.journal import Journal
+from datasets_tools.listing import list_folder, no_images
+from datasets_tools.manifest import Manifest
 from datasets_tools.scan import Progress
 from datasets_tools.storage import free_bytes, human_bytes
 from lora_diffusion.adapters.methods import method
@@ -24,7 +26,7 @@ from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory, largest
 from lora_diffusion.training.probe import probe as measure
 from lora_diffusion.training.run import Run
-from lora_diffusion.training.samples import bucket_rule
+from lora_diffusion.training.samples import Sample, bucket_rule, bucket_rules, samples_of, with_masks
 
 __all__ = ["check_plan"]
 
@@ -53,9 +55,11 @@ def check_plan(
         on_progress=on_progress,
     )
     found = [*base.findings, *refused, *_about_amount(plan, report.images), *_about_rate(plan)]
+    samples: list[Sample] = []
+    found += _about_samples(plan, base, report, samples)
     estimate: dict[str, float] = {}
     if probe and report.images and not any(finding.severity == "blocks" for finding in found):
-        found += _measured(plan, report, estimate)
+        found += _measured(plan, report, samples, estimate)
     found += _about_disk(plan, estimate)
     return report.with_findings(found, estimate)
 
@@ -121,7 +125,26 @@ def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
             yield blocks("plan-refused", "", str(error), error.hint)
 
 
-def _measured(plan: TrainPlan, report: Report, estimate: dict[str, float]) -> Iterator[Finding]:
+def _about_samples(plan: TrainPlan, base: _Base, report: Report, samples: list[Sample]) -> Iterator[Finding]:
+    """Fill `samples` with every picture at every size; masks, repeats and folders that do not fit are findings."""
+    if not report.sights:
+        return
+    manifest = Manifest(report.folder, tuple(sight.record for sight in report.sights))
+    try:
+        rules = bucket_rules(plan.data, resolution=base.rule.resolution, step=base.step)
+        samples += with_masks(samples_of(manifest, rules, plan.data), plan.data)
+        if plan.data.regularisation:
+            folder = picture_folder(plan.data.regularisation)
+            listing = list_folder(folder)
+            if not listing.pictures:
+                raise no_images(listing)
+    except (LoraDiffusionError, DatasetError) as error:
+        yield blocks("plan-refused", "", str(error), error.hint)
+
+
+def _measured(
+    plan: TrainPlan, report: Report, samples: Sequence[Sample], estimate: dict[str, float]
+) -> Iterator[Finding]:
     """Run the probe and fill `estimate`; what does not fit is a finding."""
     try:
         needs = measure(plan, report.sights, report.folder)
@@ -131,24 +154,26 @@ def _measured(plan: TrainPlan, report: Report, estimate: dict[str, float]) -> It
     except LoraDiffusionError as error:
         yield blocks("probe-failed", "", str(error), error.hint)
         return
-    estimate.update(_estimate(plan, report, needs))
+    estimate.update(_estimate(plan, report, samples, needs))
     free = _free_memory(plan)
     if needs.peak_bytes > _ROOM * free:
         reason = f"training takes {human_bytes(needs.peak_bytes)} of memory, and {human_bytes(free)} are free"
         yield warns("memory-tight", "", reason, f"close other programs, or {LESS_MEMORY}")
 
 
-def _estimate(plan: TrainPlan, report: Report, needs: Needs) -> dict[str, float]:
+def _estimate(plan: TrainPlan, report: Report, samples: Sequence[Sample], needs: Needs) -> dict[str, float]:
     """Return the numbers of the whole run. A step's time is taken as proportional to its pixels."""
     most = largest(report.sights)
-    pixels = [sight.bucket.width * sight.bucket.height for sight in report.sights]
+    pixels = [sample.bucket.width * sample.bucket.height for sample in samples]
     usual = sum(pixels) / len(pixels) / (most.width * most.height)
-    seconds = needs.start_seconds + needs.encode_seconds * len(pixels)
+    encoded = sum(len(sample.views) for sample in samples)
     return {
         "seconds_per_step": needs.seconds_per_step,
-        "seconds": seconds + needs.seconds_per_step * usual * plan.run.steps,
+        "seconds": needs.start_seconds
+        + needs.encode_seconds * encoded
+        + needs.seconds_per_step * usual * plan.run.steps,
         "peak_bytes": needs.peak_bytes,
-        "cache_bytes": needs.cache_bytes * len(pixels),
+        "cache_bytes": needs.cache_bytes * encoded,
         "snapshot_bytes": needs.snapshot_bytes * (plan.run.keep_snapshots + 1),
     }
 

@@ -32,6 +32,7 @@ __all__ = [
     "load_sources",
     "rgb",
     "samples_of",
+    "with_masks",
 ]
 
 ALPHA = "alpha"
@@ -132,7 +133,7 @@ def load_sources(
         samples = _plain_samples(found.manifest, rules[0], trigger=data.trigger)
         held_out = PictureSet(manifest=found.manifest, samples=samples)
     return Sources(
-        style=PictureSet(manifest=manifest, samples=_with_masks(style, data)),
+        style=PictureSet(manifest=manifest, samples=with_masks(style, data)),
         regularisation=ordinary,
         validation=held_out,
     )
@@ -293,7 +294,8 @@ def _crop(record: Record, rule: BucketRule) -> Crop:
     return crop_for(record.width, record.height, bucket_for(record.width, record.height, rule))
 
 
-def _with_masks(samples: tuple[Sample, ...], data: DataPlan) -> tuple[Sample, ...]:
+def with_masks(samples: tuple[Sample, ...], data: DataPlan) -> tuple[Sample, ...]:
+    """Return the samples with the masks that data.masks names. Raises what a missing folder of masks raises."""
     find = _mask_finder(samples, data)
     return tuple(replace(sample, mask=find(sample)) for sample in samples)
 
