@@ -67,6 +67,8 @@ _LUMINANCE = np.array([
     87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92, 49, 64, 78, 87, 103, 121, 120, 101,
     72, 92, 95, 98, 112, 100, 103, 99,
 ])  # fmt: skip
+_SCALES = np.array([5000 // quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)])
+_SUMS = np.clip((_LUMINANCE * _SCALES[:, None] + 50) // 100, 1, 255).sum(axis=1)  # of the table, by quality from 1 on
 _DETAIL_SIDE = 512
 # warnings.catch_warnings changes the whole process, so only one thread at a time may read a header.
 _HEADER = threading.Lock()
@@ -309,10 +311,7 @@ def _jpeg_quality(image: Image.Image) -> int | None:
     tables = getattr(image, "quantization", None)
     if not tables:
         return None
-    qualities = np.arange(1, 101)
-    scales = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
-    sums = np.clip((_LUMINANCE * scales[:, None] + 50) // 100, 1, 255).sum(axis=1)
-    return int(qualities[np.abs(sums - sum(tables[min(tables)])).argmin()])
+    return 1 + int(np.abs(_SUMS - sum(tables[min(tables)])).argmin())
 
 
 def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
