@@ -17,7 +17,7 @@ from lora_diffusion.errors import TargetError, UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import EXTRA, Checkpoint, open_checkpoint
 from lora_diffusion.files.report import Report, report_of
-from lora_diffusion.lowrank import best_fit, require_limit, weights_from
+from lora_diffusion.lowrank import best_fit, require_limit
 from lora_diffusion.scaled import holds_scaled
 
 __all__ = ["Extracted", "extract"]
@@ -130,10 +130,9 @@ def _take(key: str, tuned: Checkpoint, base: Checkpoint, found: _Found, rank: in
     if not _is_adaptable(key, change):
         found.left_out[key] = size
         return
-    fit = best_fit(change.flatten(1), rank=rank, keep=keep)
     module = key.removesuffix(".weight")
-    found.modules[module] = weights_from(fit, change.shape)
-    found.sizes[module] = fit.lost, size
+    found.modules[module], lost = best_fit(change, tuple(change.shape), rank=rank, keep=keep)
+    found.sizes[module] = lost, size
 
 
 def _same(one: Tensor, other: Tensor) -> bool:

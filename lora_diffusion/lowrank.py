@@ -1,11 +1,4 @@
-"""The best product of two factors for a matrix, at a rank or for a share of its energy.
-
-Eckart and Young 1936: the leading singular vectors. They come from the Gram matrix of the smaller side in float64: one
-product and one small eigenproblem, where an SVD of a 1280 x 10240 matrix takes several times as long. Squaring leaves
-singular values below 1e-8 of the largest uncertain, far below the 1e-7 that fp32 factors resolve.
-"""
-
-from dataclasses import dataclass
+"""Low-rank weights of matrices, of larger ranks and of other methods; the arithmetic is that of `files.dense`."""
 
 import torch
 from torch import Tensor
@@ -13,18 +6,9 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import NotMergeable, UsageError
 from lora_diffusion.files.dense import as_lora
-from lora_diffusion.files.factors import core, factors, norm
+from lora_diffusion.files.factors import factors, norm
 
-__all__ = ["Fit", "best_fit", "count_of", "cut", "low_rank", "require_limit", "weights_from"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fit:
-    """up [out, k] and down [k, n] in float64, and the Frobenius norm of what they leave out."""
-
-    up: Tensor
-    down: Tensor
-    lost: float
+__all__ = ["best_fit", "cut", "low_rank", "require_limit"]
 
 
 def require_limit(rank: int | None, keep: float | None) -> None:
@@ -37,58 +21,26 @@ def require_limit(rank: int | None, keep: float | None) -> None:
         raise UsageError(f"a share of {keep} cannot be kept", hint="use a number above 0 and up to 1, such as 0.99")
 
 
-def count_of(values: Tensor, rank: int | None, keep: float | None) -> int:
-    """Return how many of the descending singular values to keep: `rank`, or the fewest with that share of the energy.
+def best_fit(
+    matrix: Tensor, shape: tuple[int, ...], *, rank: int | None = None, keep: float | None = None
+) -> tuple[Weights, float]:
+    """Return the best low-rank weights for a matrix [out, n] and the Frobenius norm of what they leave out.
 
-    At least 1. All of the energy means all that rounding leaves of it: the rest is noise of fp32 factors, 1e-7 of the
-    norm.
+    `shape` is that of the base weight, [out, in] or [out, in, kh, kw].
     """
-    if rank is not None:
-        return min(rank, len(values))
-    energy = (values**2).cumsum(0)
-    wanted = float(energy[-1]) * min(1.0 if keep is None else keep, 1 - 1e-13)
-    return min(int((energy < wanted).sum()) + 1, len(values))
-
-
-def best_fit(matrix: Tensor, *, rank: int | None = None, keep: float | None = None) -> Fit:
-    """Return the best factors of a matrix [out, n] at a rank or for a share of its energy."""
-    exact = matrix.double()
-    wide = exact.shape[0] <= exact.shape[1]
-    energy, vectors = torch.linalg.eigh(exact @ exact.T if wide else exact.T @ exact)
-    values = energy.clamp(min=0).flip(0).sqrt()
-    count = count_of(values, rank, keep)
-    leading = vectors.flip(1)[:, :count]
-    root = values[:count].clamp(min=float(values[0]) * 1e-8 or 1.0).sqrt()  # both factors get the same magnitude
-    up, down = (leading * root, leading.T @ exact / root[:, None]) if wide else (exact @ leading / root, leading.T)
-    if not wide:
-        down = down * root[:, None]
-    return Fit(up=up, down=down, lost=float(torch.linalg.vector_norm(values[count:])))
-
-
-def weights_from(fit: Fit, shape: torch.Size | tuple[int, ...]) -> Weights:
-    """Return fp32 weights whose alpha is the rank, for a base weight of that shape ([out, in] or [out, in, kh, kw])."""
-    rank = fit.up.shape[1]
-    return Weights(
-        down=fit.down.float().reshape(rank, *shape[1:]),
-        up=fit.up.float().reshape(shape[0], rank, *(1 for _ in shape[2:])),
-        alpha=float(rank),
-    )
+    whole = Weights(method="full", up=matrix.reshape(shape), down=torch.empty(0), alpha=1.0)
+    result, error = as_lora(whole, rank=rank, keep=keep)
+    return result, error * float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
 
 
 def cut(weights: Weights, *, rank: int | None = None, keep: float | None = None) -> Weights:
-    """Return the best approximation of a low-rank delta; the full matrix is never formed.
+    """Return the best approximation of a low-rank delta; a rank that is already as low stays as it is.
 
-    The SVD is that of the small core between two QR decompositions. A rank that is already as low stays as it is.
+    The SVD is that of the small core between two QR decompositions; the full matrix is not formed where the rank is
+    below its sides.
     """
-    q_up, q_down, middle = core(factors(weights))
-    left, values, right = torch.linalg.svd(middle)
-    count = count_of(values, rank, keep)
-    if count >= weights.rank:
-        return weights
-    root = values[:count].sqrt()
-    fit = Fit(up=q_up @ left[:, :count] * root, down=root[:, None] * right[:count] @ q_down.T, lost=0.0)
-    shape = (weights.up.shape[0], *weights.down.shape[1:])
-    return weights_from(fit, shape)
+    result, _ = as_lora(weights, rank=rank, keep=keep)
+    return result if result.rank < weights.rank else weights
 
 
 def low_rank(weights: Weights, *, name: str, base: Tensor | None = None) -> tuple[Weights, float]:

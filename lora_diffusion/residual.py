@@ -15,7 +15,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.files.report import Report, report_of
-from lora_diffusion.lowrank import Fit, best_fit, weights_from
+from lora_diffusion.lowrank import best_fit
 
 __all__ = ["Residual"]
 
@@ -35,26 +35,23 @@ class Residual:
 
     def take(self, module: str, remainder: Tensor, size: float) -> None:
         """Add the remainder [out, ...] of one weight whose delta has the norm `size`."""
-        matrix = remainder.flatten(1)
-        lost = float(torch.linalg.vector_norm(matrix, dtype=torch.float64))
+        lost = float(torch.linalg.vector_norm(remainder, dtype=torch.float64))
         self.missing[module] = lost, size
         if lost <= _EXACT * size:
             return
-        fit = self._fit(matrix, lost, size)
-        self.missing[module] = fit.lost, size
-        self.modules[module] = weights_from(fit, tuple(remainder.shape))
+        self.modules[module], left = self._fit(remainder, lost, size)
+        self.missing[module] = left, size
 
-    def _fit(self, matrix: Tensor, lost: float, size: float) -> Fit:
-        smaller = min(matrix.shape)
+    def _fit(self, remainder: Tensor, lost: float, size: float) -> tuple[Weights, float]:
+        shape = tuple(remainder.shape)
+        smaller = min(shape[0], remainder[0].numel())
         if self.rank is not None and self.rank < smaller:
-            return best_fit(matrix, rank=self.rank)
+            return best_fit(remainder, shape, rank=self.rank)
         if self.rank is None:
-            fit = best_fit(matrix, keep=max(0.5, 1 - (_EXACT * size / lost) ** 2 / 2))
-            if fit.up.shape[1] < smaller:
-                return fit
-        eye = torch.eye(smaller, dtype=torch.float64)  # all ranks: the matrix itself, to the last bit
-        up, down = (eye, matrix.double()) if smaller == matrix.shape[0] else (matrix.double(), eye)
-        return Fit(up=up, down=down, lost=0.0)
+            weights, left = best_fit(remainder, shape, keep=max(0.5, 1 - (_EXACT * size / lost) ** 2 / 2))
+            if weights.rank < smaller:
+                return weights, left
+        return _itself(remainder), 0.0
 
     def write(self, merged: str) -> None:
         """Write the adapter in fp32. Raises as `write_adapter` does; nothing is written where nothing was lost."""
@@ -71,3 +68,14 @@ class Residual:
     def report(self) -> Report:
         """The share of each delta that is still missing from merged + residual."""
         return report_of(self.missing)
+
+
+def _itself(matrix: Tensor) -> Weights:
+    """Return factors of all ranks whose product is the matrix to the last bit: one of them is the identity."""
+    out, inside = matrix.shape[0], matrix[0].numel()
+    kernel = matrix.shape[2:]
+    if out <= inside:
+        up = torch.eye(out).reshape(out, out, *(1 for _ in kernel))
+        return Weights(up=up, down=matrix.float(), alpha=float(out))
+    down = torch.eye(inside).reshape(inside, *matrix.shape[1:])
+    return Weights(up=matrix.float().reshape(out, inside, *(1 for _ in kernel)), down=down, alpha=float(inside))

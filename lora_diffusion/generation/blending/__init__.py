@@ -13,7 +13,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.factors import factors
-from lora_diffusion.lowrank import best_fit, weights_from
+from lora_diffusion.lowrank import best_fit
 
 __all__ = [
     "DENSITY",
@@ -135,7 +135,5 @@ def dense_sum(matrix: Tensor, terms: Sequence[Term], how: How) -> Fitted:
     rank = how.rank
     if rank is None and how.keep is None:
         rank = sum(term.weights.rank for term in terms)
-    fit = best_fit(matrix, rank=rank, keep=how.keep)
-    return Fitted(
-        weights=weights_from(fit, terms[0].shape), lost=fit.lost, size=float(torch.linalg.matrix_norm(matrix))
-    )
+    weights, lost = best_fit(matrix, terms[0].shape, rank=rank, keep=how.keep)
+    return Fitted(weights=weights, lost=lost, size=float(torch.linalg.matrix_norm(matrix)))
