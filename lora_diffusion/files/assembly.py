@@ -40,7 +40,7 @@ def problem(pieces: Pieces) -> str:
     """Return what is wrong with one module, or nothing."""
     form = form_of(pieces)
     if form is None:
-        return f"mixes the tensors of several methods: {', '.join(sorted(pieces))}"
+        return f"has tensors that no method has together: {', '.join(sorted(pieces))}"
     if role := missing(form, pieces):
         return f"has no {role} tensor"
     alpha = pieces.get("alpha")

@@ -19,53 +19,47 @@ __all__ = ["LYCORIS", "form_of", "missing", "pieces_of", "weights_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """A method as files hold it: sets of roles of which one must be complete, and what may come with them."""
+    """One way in which files hold a method: the roles that it needs, and what may come with them."""
 
     method: str
-    needs: tuple[tuple[str, ...], ...]
+    needs: tuple[str, ...]
     may: tuple[str, ...] = ()
 
 
+_HALVES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 _FORMS = (
-    Form(method="lora", needs=(("up", "down"),), may=("mid", "dora_scale")),
-    Form(
-        method="loha",
-        needs=(("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),),
-        may=("hada_t1", "hada_t2", "dora_scale"),
+    Form(method="lora", needs=("up", "down"), may=("mid", "dora_scale")),
+    Form(method="loha", needs=_HALVES, may=("dora_scale",)),
+    Form(method="loha", needs=(*_HALVES, "hada_t1", "hada_t2"), may=("dora_scale",)),
+    *(
+        Form(method="lokr", needs=(*first, *second), may=("dora_scale",))
+        for first in (("lokr_w1",), ("lokr_w1_a", "lokr_w1_b"))
+        for second in (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"), ("lokr_w2_a", "lokr_w2_b", "lokr_t2"))
     ),
-    Form(
-        method="lokr",
-        needs=(
-            ("lokr_w1", "lokr_w2"),
-            ("lokr_w1", "lokr_w2_a", "lokr_w2_b"),
-            ("lokr_w1_a", "lokr_w1_b", "lokr_w2"),
-            ("lokr_w1_a", "lokr_w1_b", "lokr_w2_a", "lokr_w2_b"),
-        ),
-        may=("lokr_t2", "dora_scale"),
-    ),
-    Form(method="full", needs=(("diff",), ("w_norm",)), may=("diff_b", "b_norm")),
+    Form(method="full", needs=("diff",), may=("diff_b",)),
+    Form(method="full", needs=("w_norm",), may=("b_norm",)),
 )
 LYCORIS = tuple(
     dict.fromkeys(
-        role for form in _FORMS[1:] for roles in (*form.needs, form.may) for role in roles if "_scale" not in role
+        role
+        for form in _FORMS[1:]
+        for role in (*form.needs, *form.may)
+        if form.method != "lora" and role != "dora_scale"
     )
 )
 """Every role of LyCORIS, spelled as in files."""
 
 
 def form_of(pieces: Pieces) -> Form | None:
-    """Return the form that has a place for all these roles, or None where they are of several methods."""
-    roles = {role for role in pieces if role != "alpha"}
-    return next((form for form in _FORMS if roles <= {*form.may, *(each for way in form.needs for each in way)}), None)
+    """Return the form that has a place for all these roles and lacks the fewest, or None where there is none."""
+    roles = pieces.keys() - {"alpha"}
+    fitting = [form for form in _FORMS if roles <= {*form.needs, *form.may}]
+    return min(fitting, key=lambda form: len(set(form.needs) - roles), default=None)
 
 
 def missing(form: Form, pieces: Pieces) -> str:
-    """Return the first role that the nearest complete set lacks, or nothing."""
-    lacks = [[role for role in way if role not in pieces] for way in form.needs]
-    fewest = min(lacks, key=len)
-    if not fewest and ("hada_t1" in pieces) != ("hada_t2" in pieces):
-        return "hada_t1" if "hada_t2" in pieces else "hada_t2"
-    return fewest[0] if fewest else ""
+    """Return the first role that the form lacks, or nothing."""
+    return next((role for role in form.needs if role not in pieces), "")
 
 
 def weights_of(pieces: Pieces) -> Weights:

@@ -71,7 +71,7 @@ def _reshaped_whole(weights: Weights, ndim: int) -> Weights:
 
 
 def _with_kernel(weights: Weights, side: int) -> Weights:
-    if weights.method == "lora" or weights.shape[1] % side**2:
+    if weights.method == "lora" or weights.down.shape[1] % side**2:
         return weights
     extra: dict[str, Any] = {**weights.extra, "kernel": (side, side)}
     return replace(weights, extra=extra)

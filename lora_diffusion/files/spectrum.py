@@ -1,7 +1,7 @@
 """How much a module changes, and in how many directions: the singular values of its delta, without forming it."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,33 +55,40 @@ def layer_of(weights: Weights) -> Layer:
     )
 
 
-def _figures(weights: Weights) -> tuple[float, int | None]:
-    plain = Weights(
-        up=weights.up,
-        down=weights.down,
-        alpha=weights.alpha,
-        method=weights.method,
-        extra={role: each for role, each in weights.extra.items() if role != "dora_scale"},
-    )
-    values = _singular_values(plain)
+def _figures(weights: Weights) -> tuple[float | None, int | None]:
+    values = _singular_values(_undecomposed(weights))
     if values is None:
-        return float(direction(plain).double().norm()), None
+        size = float(direction(_undecomposed(weights)).double().norm())
+        return (size if math.isfinite(size) else None), None
     size = float(values.norm())
+    if not math.isfinite(size):
+        return None, None
     energy = values.square().cumsum(0)
     return size, int((energy < ENERGY * energy[-1]).sum()) + 1 if size else 0
+
+
+def _undecomposed(weights: Weights) -> Weights:
+    return replace(weights, extra={role: each for role, each in weights.extra.items() if role != "dora_scale"})
 
 
 def _singular_values(weights: Weights) -> Tensor | None:
     """Return them in float64, descending; None where a whole delta would have to be decomposed that is too large."""
     if weights.method == "lokr" and "w2_a" not in weights.extra:
         first = weights.up.double() @ weights.extra["w1_b"].double() if "w1_b" in weights.extra else weights.up.double()
-        both = [torch.linalg.svdvals(each) for each in (first, weights.down.double().flatten(1))]
+        both = [_spectrum(each) for each in (first, weights.down.double().flatten(1))]
         products = abs(weights.scale) * torch.outer(*both).flatten()
         return torch.sort(products, descending=True)[0]
     out, *inner = weights.shape
     smaller = min(out, torch.Size(inner).numel())
     if weights.method == "full" or (weights.method == "loha" and weights.rank**2 >= smaller):
         matrix = direction(weights).double().reshape(out, -1)
-        return torch.linalg.svdvals(matrix) if smaller <= _LARGE else None
-    values: Tensor = torch.linalg.svdvals(core(factors(weights))[2])
+        return _spectrum(matrix) if smaller <= _LARGE else None
+    return _spectrum(core(factors(weights))[2])
+
+
+def _spectrum(matrix: Tensor) -> Tensor:
+    """Return the singular values; huge factors of a damaged file multiply to infinity, which has none."""
+    if not torch.isfinite(matrix).all():
+        return torch.full((1,), math.inf, dtype=matrix.dtype)
+    values: Tensor = torch.linalg.svdvals(matrix)
     return values

@@ -231,10 +231,20 @@ def test_each_tensor_of_another_shape_is_refused(case, tmp_path):
                 read_adapter(tmp_path / "a.safetensors")
 
 
-def test_two_methods_at_one_module_are_refused(tmp_path):
-    tensors = {**file_of("lora")[0], **file_of("loha")[0]}
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("lora", "loha"),
+        ("lokr", "lokr, second factored"),
+        ("lokr, first factored", "lokr"),
+        ("locon, Tucker", "loha of a kernel"),
+        ("full", "lora"),
+    ],
+)
+def test_tensors_of_two_methods_or_two_ways_at_one_module_are_refused(one, other, tmp_path):
+    tensors = {**file_of(one)[0], **file_of(other)[0]}
     save(tensors, tmp_path / "a.safetensors")
-    with pytest.raises(CorruptFile, match="several methods"):
+    with pytest.raises(CorruptFile, match="no method has together"):
         read_adapter(tmp_path / "a.safetensors")
 
 
@@ -264,3 +274,8 @@ def test_the_scale_is_alpha_over_the_rank(tmp_path):
     for case in ("lora", "loha", "lokr, second factored", "lokr, first factored"):
         _, weights = _read(file_of(case)[0], tmp_path)
         assert (weights.alpha, weights.rank, weights.scale) == (ALPHA, RANK, ALPHA / RANK)
+
+
+def test_a_kernel_is_assumed_only_where_the_second_factor_has_columns_for_it(tmp_path):
+    _, weights = _read({f"{KERNEL}.lokr_w1": torch.ones(3, 9), f"{KERNEL}.lokr_w2": torch.ones(4, 8)}, tmp_path)
+    assert weights.shape == tuple(delta(weights).shape) == (12, 72)
