@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from datasets_tools.caption import find_captions
 from datasets_tools.check import DataSettings, check_folder
 from datasets_tools.edit import Prepend
-from datasets_tools.editing import apply_edits, exclude_pictures, include_pictures, undo_edits
+from datasets_tools.editing import apply_edits, exclude_pictures, include_pictures, preview_edits, undo_edits
 from datasets_tools.errors import DatasetError
-from datasets_tools.manifest import leaves, read_manifest
+from datasets_tools.listing import list_folder
+from datasets_tools.manifest import Rights, leaves, read_manifest
 from datasets_tools.prepare import prepare_folder
 from datasets_tools.report import write_report
 from datasets_tools.scan import scan_folder
@@ -50,7 +52,11 @@ def put(folder: Path, name: str) -> str:
 
 
 def captions(folder: Path) -> dict[str, str]:
-    return {record.file: record.caption for record in scan_folder(folder).manifest.records}
+    """Return the captions of the pictures that a scan would keep, without decoding them 500 times."""
+    listing = list_folder(folder)
+    found = find_captions(listing.folder, listing.pictures, listing.texts)
+    kept = [file for file in listing.pictures if file not in found.excluded]
+    return {file: found.by_image[file].text if file in found.by_image else "" for file in kept}
 
 
 @pytest.fixture(scope="module")
@@ -120,9 +126,10 @@ def test_rows_of_both_kinds_speak_of_exactly_the_name_they_hold(tmp_path, stem):
     (tmp_path / "metadata.jsonl").write_text(json.dumps({"file_name": name, "text": "from the row"}))
     with open(tmp_path / "rights.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["file_name", "owner"], [name, "Ada"]])
-    found = {record.file: record for record in scan_folder(tmp_path).manifest.records}
-    assert {file: record.caption for file, record in found.items()} == {name: "from the row", OTHER: ""}
-    assert [file for file, record in found.items() if record.rights] == [name]
+    listing = list_folder(tmp_path)
+    found = find_captions(tmp_path, listing.pictures, listing.texts)
+    assert {file: caption.text for file, caption in found.by_image.items()} == {name: "from the row"}
+    assert found.rights == {name: Rights(owner="Ada")}
 
 
 @pytest.mark.parametrize("place", [one for one in FOLDERS if not one.startswith(".") and not leaves(one)])
@@ -156,6 +163,43 @@ def test_names_that_are_one_on_other_systems_stay_two_here_and_are_warned_of(tmp
     assert "name-collision" in {finding.code for finding in scanned.findings}
 
 
+@pytest.mark.xfail(reason="rows are matched without the spaces around a name, and with \\ as /")
+@pytest.mark.parametrize("stem", sorted(set(KEPT) - set(ROWS)))
+def test_a_name_with_a_space_before_it_or_a_backslash_is_left_out_too(tmp_path, stem):
+    name = put(tmp_path, stem)
+    exclude_pictures(tmp_path, [name])
+    assert captions(tmp_path).keys() == {OTHER}
+
+
+@pytest.mark.xfail(reason="pictures are matched by their composed name alone, so of two twins one has no caption")
+@pytest.mark.parametrize(("one", "other"), TWINS[:2])
+def test_twins_keep_the_caption_that_is_spelt_as_they_are(tmp_path, one, other):
+    for stem in (one, other):
+        (tmp_path / put(tmp_path, stem)).with_suffix(".txt").write_text(ascii(stem))
+    assert captions(tmp_path) == {f"{one}.png": ascii(one), f"{other}.png": ascii(other), OTHER: ""}
+
+
+@pytest.mark.xfail(reason="a selection is always a glob")
+def test_a_picture_is_selected_by_its_name_even_if_that_is_a_glob(tmp_path):
+    name = put(tmp_path, "[a]")
+    assert [one.file for one in preview_edits(tmp_path, [Prepend(text="x")], select=name)] == [name]
+
+
+@pytest.mark.xfail(reason="the error of the system comes through as it is", raises=OSError)
+def test_a_name_that_leaves_no_room_for_a_caption_file_is_said(tmp_path):
+    for ending in ("png", "jpg"):  # equal stems: the caption file is named after the whole name
+        (tmp_path / f"{'x' * 251}.{ending}").write_bytes(PICTURES[0])
+    with pytest.raises(DatasetError, match="cannot be written"):
+        apply_edits(tmp_path, [Prepend(text="a drawing of")])
+
+
+@pytest.mark.xfail(reason="the error of the system comes through as it is", raises=OSError)
+def test_a_folder_in_the_place_of_the_metadata_is_said(tmp_path):
+    put(tmp_path, "metadata.jsonl/photo")
+    with pytest.raises(DatasetError):
+        exclude_pictures(tmp_path, [OTHER])
+
+
 OUTSIDE = (
     "../secret.png", "..\\secret.png", "../../secret.png", "sub/../../secret.png", "*/../../secret.png", "/secret.png",
     "OUTSIDE", "~/secret.png", "C:\\secret.png", "C:secret.png", "\\\\server\\share\\secret.png", "\\secret.png",
@@ -176,10 +220,11 @@ def test_a_row_about_a_file_that_is_not_inside_says_nothing_and_is_listed(tmp_pa
     else:
         with open(folder / file, "w", newline="", encoding="utf-8") as table:
             csv.writer(table).writerows([values, values.values()])
-    scanned = scan_folder(folder)
     assert captions(folder) == {"photo.png": "a shape", OTHER: ""}
-    assert [record.rights for record in scanned.manifest.records] == [None, None]
-    said = {finding.code for finding in scanned.findings if finding.file == file}
+    listing = list_folder(folder)
+    found = find_captions(folder, listing.pictures, listing.texts)
+    assert found.rights == {}
+    said = {finding.code for finding in found.findings if finding.file == file}
     assert said & {"caption-orphan", "metadata-invalid", "caption-unreadable"}
 
 
@@ -197,6 +242,7 @@ def watch(event, arguments):
                 path = os.path.realpath(os.path.join(os.getcwd(), os.fsdecode(one)))
                 if path.startswith(root) and not path.startswith(inside):
                     touched.append(path)
+from datasets_tools.caption import find_captions
 from datasets_tools.check import DataSettings, check_folder
 from datasets_tools.edit import Prepend
 from datasets_tools.editing import apply_edits, exclude_pictures, undo_edits
