@@ -9,16 +9,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_diffusion.cli_caption import captions
+from lora_diffusion.cli_files import VERBS, Adapters, Base, Out, read_parts
 from lora_diffusion.console import Json, answer, say
 from lora_diffusion.errors import LoraDiffusionError, UsageError
 
 if TYPE_CHECKING:
-    from lora_diffusion.files.adapter import Adapter
+    pass
 
 __all__ = ["app", "run"]
 
@@ -32,9 +33,6 @@ app = typer.Typer(
 app.add_typer(captions, name="caption")
 
 Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, which win over the plan.")]
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes.")]
-Base = Annotated[str, typer.Option("--base", help="Base model: folder, .safetensors file, hub id, or demo.")]
-Adapters = Annotated[list[str] | None, typer.Option("--adapter", help="FILE or FILE:WEIGHT; may be given again.")]
 
 
 @app.command()
@@ -60,10 +58,13 @@ def check(
     from datetime import date
 
     from datasets_tools.report import write_report
+    from datasets_tools.storage import require_writable
     from datasets_tools.summary import summarise
     from lora_diffusion.checking import check_source
     from lora_diffusion.progress import Progress
 
+    if report:
+        require_writable(report)  # before minutes of checking, whose findings would be lost
     with Progress("check") as progress:
         found = check_source(
             source,
@@ -155,7 +156,7 @@ def generate(
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out} is no .png", hint="pictures are written as PNG, which carries their settings")
-    adapters = _adapters(adapter)
+    adapters = read_parts(adapter)
     began = time.perf_counter()
     paths = []
     with Generator.open(base, precision=precision, tokenizer=tokenizer) as generator, Progress("generate") as progress:
@@ -177,68 +178,8 @@ def generate(
     answer(written, as_json, "\n".join(paths))
 
 
-@app.command()
-def blend(
-    adapters: Annotated[list[str], typer.Argument(help="FILE:WEIGHT, two or more.", metavar="A:0.7 C:-0.3")],
-    out: Out,
-    method: Annotated[str, typer.Option("--method", help="concat is exact; svd cuts to --rank or --keep.")] = "",
-    rank: Annotated[int | None, typer.Option("--rank", help="Rank of the result.", min=1)] = None,
-    keep: Annotated[float | None, typer.Option("--keep", help="Share of the energy to keep.", min=0, max=1)] = None,
-    as_json: Json = False,
-) -> None:
-    """Write one adapter that equals the weighted sum of several, and how exactly it does."""
-    from lora_diffusion.exporting import blend_to_file
-
-    _require_no_input(out, adapters)
-    done = blend_to_file(_adapters(adapters), out, method=method, rank=rank, keep=keep)
-    answer(_written(done), as_json, f"{done.path}\nrelative error {done.report.total:.2e}")
-
-
-@app.command()
-def merge(
-    base: Base,
-    out: Out,
-    adapter: Adapters = None,
-    precision: Annotated[
-        str | None, typer.Option("--precision", help="fp16, bf16 or fp32; left out: as the base.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Fold adapters into a base model: one .safetensors checkpoint, or a diffusers folder."""
-    from lora_diffusion.families import locate
-    from lora_diffusion.merging import merge as merge_files
-
-    _require_no_input(out, adapter or [])
-    done = merge_files(locate(base), _adapters(adapter), out, precision=precision)
-    answer(_written(done), as_json, f"{done.path}\nshare of the style lost by rounding {done.report.total:.2e}")
-
-
-@app.command()
-def export(
-    source: Annotated[Path, typer.Argument(metavar="SRC")],
-    out: Annotated[Path, typer.Argument(metavar="OUT.safetensors")],
-    dialect: Annotated[str, typer.Option("--dialect", help="kohya, diffusers or peft.")] = "kohya",
-    privacy: Annotated[str, typer.Option("--privacy", help="public, team or private.")] = "team",
-    precision: Annotated[str, typer.Option("--precision", help="fp16, bf16 or fp32.")] = "fp16",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Convert an adapter to another dialect, read it back and compare."""
-    from lora_diffusion.exporting import export as export_file
-
-    done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, overwrite=overwrite)
-    answer(_written(done), as_json, f"{done.path}\nsha256 {done.sha256}")
-
-
-@app.command()
-def inspect(file: Annotated[Path, typer.Argument()], as_json: Json = False) -> None:
-    """Say what an adapter file is, and what is wrong with it. Exit 1 where something is."""
-    from lora_diffusion.files.inspect import inspect_adapter
-
-    found = inspect_adapter(file).to_dict()
-    answer(found, as_json, "\n".join(f"{key}: {value}" for key, value in found.items()))
-    if found["anomalies"]:
-        raise typer.Exit(1)
+for _verb in VERBS:
+    app.command()(_verb)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -277,38 +218,8 @@ def _leave(error: Exception) -> int:
     return 3
 
 
-def _adapters(specs: Sequence[str] | None) -> "list[tuple[Adapter, float]]":
-    from lora_diffusion.files.adapter import read_adapter
-
-    parsed = [_parsed(spec) for spec in specs or []]
-    return [(read_adapter(path), weight) for path, weight in parsed]
-
-
-def _require_no_input(out: Path, specs: Sequence[str]) -> None:
-    for path, _ in map(_parsed, specs):
-        if out.exists() and path.exists() and out.samefile(path):
-            raise UsageError(f"{out} is one of the adapters to read", hint="give the result another name")
-
-
-def _parsed(spec: str) -> tuple[Path, float]:
-    """Split FILE:WEIGHT; without a weight it is 1. A drive letter's colon is no weight."""
-    path, colon, weight = spec.rpartition(":")
-    try:
-        return (Path(path), float(weight)) if colon and path else (Path(spec), 1.0)
-    except ValueError:
-        return Path(spec), 1.0
-
-
 def _numbered(out: Path, number: int, count: int) -> Path:
     return out if count == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
-
-
-def _written(done: Any) -> dict[str, Any]:
-    for repair in getattr(done, "repairs", ()):
-        say(f"mended: {repair}")
-    for key in getattr(done, "dropped", ()):
-        say(f"left out for privacy: {key}")
-    return {"path": str(done.path), "sha256": done.sha256, "report": done.report.to_dict()}
 
 
 def _is_main_process() -> bool:
