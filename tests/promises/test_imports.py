@@ -58,7 +58,7 @@ ONE_PLACE = {
     "diffusers": {"families", "generation", "demo"},
     "transformers": {"families", "generation", "demo", "datasets_tools"},
     "accelerate": {"training"},
-    "typer": {"cli", "cli_caption", "console"},
+    "typer": {"cli", "cli_caption", "cli_files", "console"},
     "psutil": {"training"},
     "onnxruntime": {"datasets_tools"},
     "rich": {"cli", "progress"},
@@ -101,6 +101,7 @@ def test_a_module_imports_only_what_lies_to_its_right(path):
     if part in (
         "lora_diffusion.cli",
         "lora_diffusion.cli_caption",
+        "lora_diffusion.cli_files",
         "lora_diffusion.__main__",
         "lora_diffusion.__init__",
     ):
