@@ -18,6 +18,7 @@ from torch import Tensor
 from datasets_tools.storage import replacing, replacing_folder, require_space, sha256_file
 from lora_diffusion.errors import BaseNotFound, UsageError, VerificationFailed
 from lora_diffusion.families import family
+from lora_diffusion.families.tokenizer import padded_files
 from lora_diffusion.files.adapter import SUFFIX, Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, TOKENIZER_KEY, Checkpoint, open_checkpoint
 from lora_diffusion.files.precision import PRECISIONS
@@ -166,12 +167,15 @@ def _tensor(job: Folding, name: str, keys: Sequence[str]) -> Tensor:
 def _metadata(job: Folding, lender: Checkpoint | None) -> dict[str, str]:
     checkpoint = job.checkpoint
     source, kind = lender or checkpoint, family(checkpoint.family)
+    configs = source.configs or kind.configs(source.path)
+    velocity = configs["scheduler"].get("prediction_type") == "v_prediction"
     own = {
         "format": "pt",
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": kind.architecture(source.configs or kind.configs(source.path)),
+        "modelspec.architecture": kind.architecture(configs),
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": checkpoint.path.stem,
+        "modelspec.prediction_type": "v" if velocity else "epsilon",
         "modelspec.merged_from": ", ".join([checkpoint.path.stem, *(each.adapter.name for each in job.parts)]),
         "lora_diffusion.family": checkpoint.family,
         "lora_diffusion.merged": json.dumps([each.to_dict() for each in job.parts]),
@@ -238,13 +242,19 @@ def _forget_absent(target: Path) -> None:
     for part in ("safety_checker", "image_encoder"):
         if index.get(part, [None])[0] is not None and not any((target / part).glob(f"*{SUFFIX}")):
             index[part] = [None, None]
-    index["requires_safety_checker"] = index.get("safety_checker", [None])[0] is not None
+    if "safety_checker" in index:
+        index["requires_safety_checker"] = index["safety_checker"][0] is not None
     path.write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
 def _write_texts(source: Checkpoint, target: Path) -> None:
-    files = {"model_index.json": json.dumps(family(source.family).model_index(source.configs), indent=2)}
-    files |= {f"tokenizer/{Path(name).name}": text for name, text in source.tokenizer.items()}
+    """Write the index, configs and tokenizers that a single file carries."""
+    index = family(source.family).model_index(source.configs)
+    files = {"model_index.json": json.dumps(index, indent=2)}
+    tokenizers = {"tokenizer": source.tokenizer}
+    if "tokenizer_2" in index:
+        tokenizers["tokenizer_2"] = padded_files(source.tokenizer)
+    files |= {f"{folder}/{Path(name).name}": text for folder, each in tokenizers.items() for name, text in each.items()}
     for name in _config_names(source):
         config = "scheduler_config.json" if name == "scheduler" else "config.json"
         files[f"{name}/{config}"] = json.dumps(source.configs[name], indent=2)

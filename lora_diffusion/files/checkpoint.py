@@ -10,37 +10,36 @@ import torch
 from torch import Tensor
 
 from lora_diffusion.errors import BaseNotFound
-from lora_diffusion.families.layout import (
-    Layout,
-    from_folder_key,
-    is_vae_attention,
-    layout_of_configs,
-    layout_of_keys,
-)
+from lora_diffusion.families import detect
+from lora_diffusion.families import family as family_of_name
+from lora_diffusion.families.base import Family
+from lora_diffusion.families.layout import Layout, Place, from_folder_key, layout_of_keys
 from lora_diffusion.families.single_file import CONFIGS_KEY, TOKENIZER_KEY
 from lora_diffusion.files.safe import SafeFile, open_safe
 
-__all__ = ["CONFIGS_KEY", "EXTRA", "FOLDERS", "TOKENIZER_KEY", "Checkpoint", "Stored", "open_checkpoint"]
+__all__ = ["CONFIGS_KEY", "EXTRA", "TOKENIZER_KEY", "Checkpoint", "Stored", "open_checkpoint"]
 
-FOLDERS = {"denoiser": "unet", "text_encoder": "text_encoder", "vae": "vae"}
-"""Component and its folder in a diffusers pipeline."""
 EXTRA = "extra."
 """Stands before keys of a single file that belong to no component, such as an EMA copy; they are kept as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """Where one tensor lies, and its shape under its canonical name."""
+    """Where one tensor lies, and its shape under its canonical name; `place` tells how a single file holds it."""
 
     file: SafeFile
     key: str
     dtype: torch.dtype
     shape: tuple[int, ...]
+    place: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A base model whose headers are read. `folder` is None for a single file; `configs` may be empty then."""
+    """A base model whose headers are read. `folder` is None for a single file; `configs` may be empty then.
+
+    `tokenizer` is the text of small tokenizers by file name.
+    """
 
     path: Path
     family: str
@@ -54,10 +53,16 @@ class Checkpoint:
     def folder(self) -> Path | None:
         return self.path if self.path.is_dir() else None
 
+    @property
+    def kind(self) -> Family:
+        """The family itself."""
+        return family_of_name(self.family)
+
     def tensor(self, key: str) -> Tensor:
         """Read one tensor by its canonical key, in the shape that diffusers gives it."""
         stored = self.tensors[key]
-        return stored.file.tensor(stored.key).reshape(stored.shape)
+        tensor = stored.file.tensor(stored.key)
+        return (stored.place.ours(tensor) if stored.place else tensor).reshape(stored.shape)
 
     def verify(self) -> None:
         """Raise CorruptFile where a file of ours is not what was written."""
@@ -81,26 +86,24 @@ def open_checkpoint(path: Path) -> Checkpoint:
 def _single_file(path: Path) -> Checkpoint:
     file = open_safe(path)
     _require_known(path, file.entries)
-    layout = layout_of_keys(file.entries)
-    tensors = {
-        layout.canonical(key) or f"{EXTRA}{key}": _stored(file, key, layout.canonical(key)) for key in file.entries
-    }
+    family, configs = detect(path), _object(file.metadata.get(CONFIGS_KEY))
+    layout = family.layout(configs) if configs else layout_of_keys(file.entries)
+    tensors: dict[str, Stored] = {}
+    for key in file.entries:
+        for canonical in layout.keys(key) or (f"{EXTRA}{key}",):
+            tensors[canonical] = _stored(file, key, layout.place(canonical))
     return Checkpoint(
         path=path,
-        family="sd1",
+        family=family.name,
         layout=layout,
         tensors=tensors,
-        configs=_object(file.metadata.get(CONFIGS_KEY)),
+        configs=configs,
         metadata=file.metadata,
         tokenizer=_object(file.metadata.get(TOKENIZER_KEY)),
     )
 
 
 def _require_known(path: Path, keys: Iterable[str]) -> None:
-    starts = {"conditioner.embedders.": "Stable Diffusion XL", "cond_stage_model.model.": "Stable Diffusion 2"}
-    for start, kind in starts.items():
-        if any(key.startswith(start) for key in keys):
-            raise BaseNotFound(f"{path.name} is {kind}; Stable Diffusion 1 is supported", hint="use another base model")
     if not any(key.startswith("model.diffusion_model.input_blocks.0.0.") for key in keys):
         shown = ", ".join(list(keys)[:3])
         raise BaseNotFound(
@@ -109,12 +112,10 @@ def _require_known(path: Path, keys: Iterable[str]) -> None:
         )
 
 
-def _stored(file: SafeFile, key: str, canonical: str | None) -> Stored:
+def _stored(file: SafeFile, key: str, place: Place | None) -> Stored:
     entry = file.entries[key]
-    shape = entry.shape
-    if canonical and is_vae_attention(canonical):
-        shape = shape[:2]
-    return Stored(file=file, key=key, dtype=entry.dtype, shape=shape)
+    shape = place.shape(entry.shape) if place else entry.shape
+    return Stored(file=file, key=key, dtype=entry.dtype, shape=shape, place=place)
 
 
 def _object(text: str | None) -> dict[str, Any]:
@@ -126,30 +127,35 @@ def _object(text: str | None) -> dict[str, Any]:
 
 
 def _folder(path: Path) -> Checkpoint:
-    configs = {name: _config(path / name) for name in ("unet", "vae", "text_encoder", "scheduler")}
-    if (path / "text_encoder_2").exists() or configs["unet"].get("cross_attention_dim") in (1024, 1280, 2048):
-        raise BaseNotFound(
-            f"{path} is of another family; Stable Diffusion 1 is supported", hint="use another base model"
-        )
+    for name in ("unet", "vae", "text_encoder", "scheduler"):
+        _config(path / name)
+    family = detect(path)
+    configs = family.configs(path)
+    try:
+        layout = family.layout(configs)
+    except ValueError as error:
+        raise BaseNotFound(f"{path}: {error}", hint="use a base model of the usual shape") from None
     tensors: dict[str, Stored] = {}
-    for component, name in FOLDERS.items():
+    for component, name in family.folders.items():
         for file in _weights(path / name):
             for key in file.entries:
                 canonical = from_folder_key(component, key)
-                tensors[canonical] = _stored(file, key, canonical)
-    try:
-        layout = layout_of_configs(configs["unet"], configs["vae"])
-    except ValueError as error:
-        raise BaseNotFound(f"{path}: {error}", hint="use a base model of the usual shape") from None
+                tensors[canonical] = _in_folder(file, key, layout.place(canonical))
     return Checkpoint(
         path=path,
-        family="sd1",
+        family=family.name,
         layout=layout,
         tensors=tensors,
         configs=configs,
         metadata={},
         tokenizer=_tokenizer(path / "tokenizer"),
     )
+
+
+def _in_folder(file: SafeFile, key: str, place: Place | None) -> Stored:
+    entry = file.entries[key]
+    matrix = place is not None and place.kernel  # old autoencoders have 1x1 convolutions in folders too
+    return Stored(file=file, key=key, dtype=entry.dtype, shape=entry.shape[:2] if matrix else entry.shape)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import torch
 
 from lora_diffusion.adapters.inject import inject, trained_weights
 from lora_diffusion.adapters.spec import AdapterSpec
-from lora_diffusion.errors import UsageError, WrongFamily
+from lora_diffusion.errors import WrongFamily
 from lora_diffusion.families import detect, families
 from lora_diffusion.files.adapter import read_adapter, write_adapter
 from lora_diffusion.files.dialects import dialects
@@ -16,9 +16,6 @@ from lora_diffusion.training.stopping import StopRequest
 from tests import tiny
 
 DEVICE = torch.device("cpu")
-
-NOT_MERGED = ("sd2", "sdxl")
-"""Families that open_checkpoint does not read; strike one out as soon as it does."""
 
 
 @pytest.fixture(scope="module", params=sorted(families()))
@@ -105,9 +102,7 @@ def test_each_dialect_gives_the_same_answer(family, folder, run, tmp_path, diale
 
 
 @pytest.mark.parametrize("name", ["merged.safetensors", "merged"])
-def test_merged_and_live_give_the_same_answer(family, folder, run, tmp_path, name, request):
-    if family.name in NOT_MERGED:
-        request.node.add_marker(pytest.mark.xfail(strict=True, raises=UsageError, reason="refused by name"))
+def test_merged_and_live_give_the_same_answer(family, folder, run, tmp_path, name):
     parts = [(read_adapter(run.adapter), 0.7)]
     done = merge(folder, parts, tmp_path / name, precision="fp32")
     assert detect(done.path).name == family.name
