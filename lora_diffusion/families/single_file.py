@@ -6,7 +6,7 @@ configs of the real architecture in `configs/`; a tokenizer is never guessed.
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,11 +88,12 @@ def tokenizer_folder(path: Path) -> Iterator[Path | None]:
 def fill(modules: Mapping[str, nn.Module], path: Path, layout: Layout, dtypes: Mapping[str, torch.dtype]) -> None:
     """Put the tensors of a file into modules that are on the meta device, by component name.
 
-    Raises BaseNotFound naming the first tensor that is missing or of another shape.
+    Raises BaseNotFound naming the first tensor that is missing or of another shape, or scaled to 8 bits.
     """
     states: dict[str, dict[str, Tensor]] = {component: {} for component in modules}
     wanted = {component: module.state_dict() for component, module in modules.items()}
     with _opened(path) as file:
+        _refuse_scaled(path, file.keys())
         for key in file.keys():  # noqa: SIM118 - the file is no mapping
             for name in layout.keys(key):
                 component = name.partition(".")[0]
@@ -106,6 +107,16 @@ def fill(modules: Mapping[str, nn.Module], path: Path, layout: Layout, dtypes: M
         _require_all(path, component, wanted[component], states[component])
         module.load_state_dict(states[component], strict=False, assign=True)
         _fill_buffers(module)
+
+
+def _refuse_scaled(path: Path, keys: Collection[str]) -> None:
+    """Weights of scaled 8-bit files mean nothing without their scales: read as they are they load and draw noise."""
+    scale = next((key for key in keys if key.endswith((".weight_scale", ".scale_weight", "scaled_fp8"))), None)
+    if scale is not None:
+        raise BaseNotFound(
+            f"{path} holds weights scaled to 8 bits ({scale})",
+            hint="use the 16- or 32-bit checkpoint that it was made of; ComfyUI draws with this one",
+        )
 
 
 def _runtime(name: str, module: nn.Module | None) -> str:

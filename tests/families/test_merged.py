@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.errors import BaseNotFound
 from lora_diffusion.families import detect, families
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import open_checkpoint
@@ -116,3 +117,12 @@ def test_a_merged_file_says_what_it_is_and_predicts(name, prediction, architectu
     assert metadata["modelspec.prediction_type"] == said
     assert metadata["lora_diffusion.family"] == name
     assert detect(done.path).configs(done.path)["scheduler"]["prediction_type"] == prediction
+
+
+def test_a_file_scaled_to_8_bits_is_refused_as_a_base_by_name(tmp_path):
+    base = tiny.FAMILIES["sd1"](tmp_path / "base")
+    done = merge(base, [], tmp_path / "small.safetensors", precision="fp8")
+    with pytest.raises(BaseNotFound, match="8 bits"):
+        families()["sd1"].load(
+            done.path, dtype=torch.float32, device=torch.device("cpu"), tokenizer=str(base / "tokenizer")
+        )
