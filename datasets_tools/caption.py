@@ -1,9 +1,9 @@
 """Find captions beside the images and decode them, or say exactly which byte of which file is wrong.
 
 Sources, first match wins: `name.txt`, `name.caption`, `name.jpg.txt`, then the picture's row in a metadata file, then a
-row for its whole folder (see metadata.py). Several lines in one sidecar become one caption, joined by ", ": tools
-disagree here (first line only, a random line, all lines), and joining is the one reading that loses nothing; it is
-reported.
+row for its whole folder (see metadata.py). A file that is spelt exactly as its picture comes before one whose accents
+are stored in another way. Several lines in one sidecar become one caption, joined by ", ": tools disagree here (first
+line only, a random line, all lines), and joining is the one reading that loses nothing; it is reported.
 """
 
 import re
@@ -16,7 +16,7 @@ from datasets_tools.errors import DatasetError
 from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.manifest import Rights
 from datasets_tools.metadata import is_metadata, read_metadata
-from datasets_tools.text import comparable, decode, decode_text, refuse_large, tidy
+from datasets_tools.text import Spellings, decode, decode_text, refuse_large, tidy
 
 __all__ = ["SIDECARS", "Caption", "Captioner", "Captions", "decode_text", "find_captions", "tidy", "with_trigger"]
 
@@ -64,7 +64,6 @@ class _Search:
     """The state of one search through a folder."""
 
     folder: Path
-    images: Mapping[str, str]  # comparable name -> image
     found: dict[str, Caption] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -74,10 +73,10 @@ def find_captions(folder: Path, images: Sequence[str], texts: Sequence[str]) -> 
 
     Never raises for a bad file: that becomes a finding, and the rest goes on.
     """
-    search = _Search(folder=folder, images={comparable(image): image for image in images})
-    _take_sidecars(search, [text for text in texts if PurePosixPath(text).suffix.lower() in SIDECARS])
+    search = _Search(folder=folder)
+    _take_sidecars(search, images, [text for text in texts if PurePosixPath(text).suffix.lower() in SIDECARS])
     stated = {text: content for text in texts if is_metadata(text) if (content := _read(search, text)) is not None}
-    metadata = read_metadata(stated, search.images)
+    metadata = read_metadata(stated, images)
     for image, candidates in metadata.captions.items():
         for text, file in candidates:
             _take(search, image, Caption(text=text, source=file))
@@ -112,25 +111,41 @@ def _without_gaps(text: str) -> str:
 
 
 def _stem(name: str) -> str:
-    return str(PurePosixPath(comparable(name)).with_suffix(""))
+    return str(PurePosixPath(name).with_suffix(""))
 
 
-def _take_sidecars(search: _Search, sidecars: Sequence[str]) -> None:
-    by_stem: dict[str, list[str]] = {}
-    for name, image in search.images.items():
-        by_stem.setdefault(_stem(name), []).append(image)
+class _Owners:
+    """Finds the pictures that a sidecar may belong to, by its name without its ending."""
+
+    def __init__(self, images: Sequence[str]) -> None:
+        self._names = Spellings(images)
+        self._by_stem: dict[str, list[str]] = {}
+        for image in images:
+            self._by_stem.setdefault(_stem(image), []).append(image)
+        self._stems = Spellings(self._by_stem)
+
+    def of(self, stem: str) -> tuple[tuple[bool, bool], Sequence[str]]:
+        """Return the pictures after their rank: spelt alike first, and `name.jpg.txt` after `name.txt`."""
+        name, shared = self._names.find(stem), self._stems.find(stem)
+        if name is not None and (name == stem or shared != stem):
+            return (name != stem, True), [name]
+        return (shared != stem, False), [] if shared is None else self._by_stem[shared]
+
+
+def _take_sidecars(search: _Search, images: Sequence[str], sidecars: Sequence[str]) -> None:
+    owners = _Owners(images)
     ordered = sorted(sidecars, key=lambda file: (SIDECARS.index(PurePosixPath(file).suffix.lower()), file))
-    for file in sorted(ordered, key=lambda file: _stem(file) in search.images):  # name.jpg.txt comes after name.txt
+    for file in sorted(ordered, key=lambda file: owners.of(_stem(file))[0]):
         stem = _stem(file)
-        owners = [search.images[stem]] if stem in search.images else by_stem.get(stem, [])
-        if not owners and PurePosixPath(stem).name.lower() in _NOT_CAPTIONS:
+        _, pictures = owners.of(stem)
+        if not pictures and PurePosixPath(stem).name.lower() in _NOT_CAPTIONS:
             continue
-        if not owners:
+        if not pictures:
             search.findings.append(_orphan(file))
             continue
         text = _read(search, file)
         if text is not None:
-            for image in owners:
+            for image in pictures:
                 _take(search, image, Caption(text=tidy(text), source=file))
             _note_lines(search, file, text)
 

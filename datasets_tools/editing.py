@@ -16,9 +16,9 @@ from datasets_tools.caption import Captioner, Captions, find_captions
 from datasets_tools.edit import Edit, edited
 from datasets_tools.errors import DatasetError, InvalidSetting
 from datasets_tools.listing import Listing, list_folder
-from datasets_tools.metadata import Statement, is_metadata, statement_of
+from datasets_tools.metadata import Statement, is_metadata, statement_of, targets
 from datasets_tools.rows import change_rows, read_rows
-from datasets_tools.text import comparable, decode, tidy
+from datasets_tools.text import decode, tidy
 from datasets_tools.undo import Entry, change_files, history, locked, undo_last
 
 __all__ = [
@@ -203,17 +203,29 @@ def _stem(picture: str) -> str:
 
 
 def _matches(file: str, select: str) -> bool:
-    return fnmatchcase(file, select) or fnmatchcase(PurePosixPath(file).name, select)
+    """Say whether a picture is selected; its own name selects it also where that is another glob, such as `[a].png`."""
+    return any(name == select or fnmatchcase(name, select) for name in (file, PurePosixPath(file).name))
 
 
 def _caption_rows(listing: Listing, file: str) -> dict[str, list[Statement]]:
     """Return the rows of a metadata file that hold the caption of one picture, by picture."""
-    images = {comparable(picture): picture for picture in listing.pictures}
+    text = decode((listing.folder / file).read_bytes(), file).text
+    rows = _rows_of_pictures(listing, file, text)
+    return {
+        picture: own
+        for picture, all_rows in rows.items()
+        if (own := [one for one in all_rows if one.caption is not None])
+    }
+
+
+def _rows_of_pictures(listing: Listing, file: str, text: str) -> dict[str, list[Statement]]:
+    """Return the rows of a metadata text that speak of one picture, by picture."""
+    known, pictures = targets(listing.pictures), set(listing.pictures)
     rows: dict[str, list[Statement]] = {}
-    for row in read_rows(decode((listing.folder / file).read_bytes(), file).text, file):
-        stated = statement_of(file, row)
-        if stated.target in images and stated.caption is not None:
-            rows.setdefault(images[stated.target], []).append(stated)
+    for stated in (statement_of(file, row) for row in read_rows(text, file)):
+        target = known.find(*stated.names)
+        if target in pictures:
+            rows.setdefault(target, []).append(stated)
     return rows
 
 
@@ -277,9 +289,7 @@ def _flagged(now: _Folder, pictures: Sequence[str], exclude: bool) -> dict[str, 
     file = next((text for text in now.listing.texts if text.lower() == _METADATA), _METADATA)
     data = (now.listing.folder / file).read_bytes() if file in now.listing.texts else b""
     old = decode(data, file)
-    names = {comparable(picture): picture for picture in pictures}
-    stated = [one for one in (statement_of(file, row) for row in read_rows(old.text, file)) if one.target in names]
-    changes = {one.row.first: {"exclude": exclude} for one in stated}
-    absent = [picture for name, picture in names.items() if name not in {one.target for one in stated}]
-    more = [{"file_name": picture, "exclude": exclude} for picture in absent]
+    rows = _rows_of_pictures(now.listing, file, old.text)
+    changes = {one.row.first: {"exclude": exclude} for picture in pictures for one in rows.get(picture, ())}
+    more = [{"file_name": picture, "exclude": exclude} for picture in pictures if picture not in rows]
     return {file: old.encoded(change_rows(old.text, file, changes, more))}

@@ -5,6 +5,8 @@ rights.csv                     owner, licence (or license), source, consent, exp
 
 A row names one picture of its folder or of one below (`file_name`), or all of them: `*` and `sub/*` are defaults. Field
 by field the most specific row that states it wins; between equals the file nearest to the top folder, rights.csv first.
+A name means the picture that is called exactly so. Where there is none it is read without the spaces around it and with
+backslashes as slashes, as programs on Windows write it.
 """
 
 import re
@@ -18,12 +20,21 @@ from datasets_tools.errors import InvalidManifest
 from datasets_tools.finding import Finding, blocks, warns
 from datasets_tools.manifest import Rights, leaves
 from datasets_tools.rows import Row, read_rows
-from datasets_tools.text import MAX_BYTES, comparable, tidy
+from datasets_tools.text import MAX_BYTES, Spellings, tidy
 
-__all__ = ["CAPTION_KEYS", "Metadata", "Statement", "in_order", "is_metadata", "read_metadata", "statement_of"]
+__all__ = [
+    "CAPTION_KEYS",
+    "Metadata",
+    "Statement",
+    "in_order",
+    "is_metadata",
+    "read_metadata",
+    "statement_of",
+    "targets",
+]
 
 CAPTION_KEYS = ("text", "caption", "prompt")
-_NAMES = ("rights.csv", "metadata.jsonl", "metadata.csv")
+_FILES = ("rights.csv", "metadata.jsonl", "metadata.csv")
 _RIGHTS = tuple(one.name for one in fields(Rights))
 _YES = {"true", "yes", "y", "1", "x"}
 _NO = {"false", "no", "n", "0"}
@@ -32,12 +43,12 @@ _ROW_HINT = 'a row has "file_name" and one of "text", "caption", "prompt"'
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """What one row says. `target` is a picture (relative to the top folder, for matching), or a folder and "*"."""
+    """What one row says. `names` are what it may speak of, as `targets` knows it, the likeliest first."""
 
     file: str
     where: str
     row: Row
-    target: str
+    names: tuple[str, ...]
     caption_key: str = ""
     caption: str | None = None
     rights: Mapping[str, str] = field(default_factory=dict)
@@ -46,12 +57,7 @@ class Statement:
     @property
     def is_default(self) -> bool:
         """Say whether it speaks of every picture of a folder and below."""
-        return PurePosixPath(self.target).name == "*"
-
-    @property
-    def folder(self) -> str:
-        """Return the folder of the target, "." for the top."""
-        return str(PurePosixPath(self.target).parent)
+        return any(PurePosixPath(name).name == "*" for name in self.names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,38 +77,40 @@ class Metadata:
 
 def is_metadata(file: str) -> bool:
     """Say whether a file is one that read_metadata reads, by its name."""
-    return PurePosixPath(file).name.lower() in _NAMES
+    return PurePosixPath(file).name.lower() in _FILES
 
 
 def in_order(files: Iterable[str]) -> list[str]:
     """Return metadata files as they take precedence: by kind, then from the top folder down."""
     return sorted(
-        files, key=lambda file: (_NAMES.index(PurePosixPath(file).name.lower()), len(PurePosixPath(file).parts), file)
+        files, key=lambda file: (_FILES.index(PurePosixPath(file).name.lower()), len(PurePosixPath(file).parts), file)
     )
 
 
-def read_metadata(texts: Mapping[str, str], images: Mapping[str, str]) -> Metadata:
-    """Read metadata files (relative name -> text) about images (comparable name -> name). Bad rows are findings."""
+def targets(images: Iterable[str]) -> Spellings:
+    """Return everything that a row can speak of: pictures, and "*" in each of their folders and in those above."""
+    return Spellings(target for image in images for target in (image, *_stars(image)))
+
+
+def read_metadata(texts: Mapping[str, str], images: Sequence[str]) -> Metadata:
+    """Read metadata files (relative name -> text) about images (relative names). Bad rows are findings."""
     findings: list[Finding] = []
-    exact: dict[str, list[Statement]] = {}
-    defaults: dict[str, list[Statement]] = {}
-    folders = {folder for name in images for folder in _folders(name)}
+    known = targets(images)
+    rows: dict[str, list[Statement]] = {}
     for file in in_order(texts):
         for stated in _statements(file, texts[file], findings):
-            known = stated.folder in folders if stated.is_default else stated.target in images
-            if not known:
+            target = known.find(*stated.names)
+            if target is None:
                 findings.append(_orphan(stated))
-            elif stated.is_default:
-                defaults.setdefault(stated.folder, []).append(stated)
             else:
-                exact.setdefault(images[stated.target], []).append(stated)
-    by_image = {image: [*exact.get(image, ()), *_defaults_of(name, defaults)] for name, image in images.items()}
-    findings += [finding for image, rows in exact.items() for finding in _conflicts(image, rows)]
+                rows.setdefault(target, []).append(stated)
+    exact = {image: rows[image] for image in images if image in rows}
+    defaults = {image: [stated for star in _stars(image) for stated in rows.get(star, ())] for image in images}
+    by_image = {image: [*exact.get(image, ()), *defaults[image]] for image in images}
+    findings += [finding for image, own in exact.items() for finding in _conflicts(image, own)]
     return Metadata(
-        captions={image: found for image in by_image if (found := _captions(exact.get(image, ())))},
-        defaults={
-            image: found[0] for name, image in images.items() if (found := _captions(_defaults_of(name, defaults)))
-        },
+        captions={image: found for image, own in exact.items() if (found := _captions(own))},
+        defaults={image: found[0] for image in images if (found := _captions(defaults[image]))},
         rights={image: Rights(**rights) for image, rows in by_image.items() if (rights := _rights(rows))},
         excluded={image: row.where for image, rows in by_image.items() if (row := _excluding(rows))},
         findings=tuple(findings),
@@ -116,7 +124,7 @@ def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> 
     """
     where = f"{file}, line {row.first}"
     values = row.values
-    if PurePosixPath(file).name.lower() == _NAMES[0]:  # its "text" may be that of a licence
+    if PurePosixPath(file).name.lower() == _FILES[0]:  # its "text" may be that of a licence
         values = {key: value for key, value in values.items() if key not in {*CAPTION_KEYS, "exclude"}}
     name = values.get("file_name") or values.get("file")
     if not isinstance(name, str):
@@ -130,7 +138,7 @@ def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> 
         file=file,
         where=where,
         row=row,
-        target=_target(file, name),
+        names=_names(file, name),
         caption_key=key,
         caption=tidy(values[key]) if key else None,
         rights=_stated_rights(file, where, values, [] if findings is None else findings),
@@ -146,10 +154,10 @@ def _statements(file: str, text: str, findings: list[Finding]) -> Iterator[State
         findings.append(blocks("metadata-invalid", file, str(error), error.hint))
 
 
-def _target(file: str, name: str) -> str:
-    """Return the comparable name from the top folder, or "" for one that leads out of its folder."""
-    relative = name.strip().replace("\\", "/")
-    return "" if leaves(relative) else comparable(str(PurePosixPath(file).parent / relative))
+def _names(file: str, name: str) -> tuple[str, ...]:
+    """Return what a row's name may mean, seen from the top folder; nothing that leads out of the row's own."""
+    readings = dict.fromkeys((name, name.strip().replace("\\", "/")))
+    return tuple(str(PurePosixPath(file).parent / one) for one in readings if not leaves(one))
 
 
 def _stated_rights(file: str, where: str, values: Mapping[str, Any], findings: list[Finding]) -> dict[str, str]:
@@ -182,13 +190,9 @@ def _flag(value: object, where: str) -> bool | None:
     raise InvalidManifest(f'{where}: "exclude" is {value!r}', hint="write true or false, or leave it empty")
 
 
-def _folders(name: str) -> list[str]:
-    """Return the folders of a picture from its own up to the top, ".", as text."""
-    return [str(parent) for parent in PurePosixPath(name).parents]
-
-
-def _defaults_of(name: str, defaults: Mapping[str, Sequence[Statement]]) -> list[Statement]:
-    return [stated for folder in _folders(name) for stated in defaults.get(folder, ())]
+def _stars(image: str) -> list[str]:
+    """Return the names of the defaults that hold for a picture, from its own folder up to the top."""
+    return [str(folder / "*") for folder in PurePosixPath(image).parents]
 
 
 def _captions(rows: Iterable[Statement]) -> list[tuple[str, str]]:

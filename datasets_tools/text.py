@@ -2,13 +2,14 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets_tools.errors import UnreadableCaption
 from datasets_tools.storage import human_bytes
 
-__all__ = ["MAX_BYTES", "Decoded", "comparable", "decode", "decode_text", "refuse_large", "tidy"]
+__all__ = ["MAX_BYTES", "Decoded", "Spellings", "decode", "decode_text", "refuse_large", "tidy"]
 
 # Longer than any encoder reads by far (77 tokens, T5 512); more is a wrong file, not a caption.
 MAX_BYTES = 65_536
@@ -39,6 +40,22 @@ class Decoded:
         if self.encoding == "cp1252":
             return text.encode("utf-8-sig")
         return self.mark + text.encode(self.encoding)
+
+
+class Spellings:
+    """File names, looked up as systems spell them: macOS writes "é" as two characters, most others as one.
+
+    A name that is there to the character is meant, whatever else reads like it.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names)
+        self._composed = {_composed(name): name for name in sorted(self._names, reverse=True)}
+
+    def find(self, *names: str) -> str | None:
+        """Return the name that the first of these that is there means, or None."""
+        meant = (name if name in self._names else self._composed.get(_composed(name)) for name in names)
+        return next((name for name in meant if name is not None), None)
 
 
 def decode(data: bytes, file: Path | str) -> Decoded:
@@ -86,8 +103,7 @@ def tidy(text: str) -> str:
     return joined
 
 
-def comparable(name: str) -> str:
-    """Return a file name for matching: macOS writes decomposed accents."""
+def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 

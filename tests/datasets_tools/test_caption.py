@@ -211,6 +211,17 @@ def test_a_decomposed_name_from_a_mac_finds_its_caption(tmp_path):
     assert texts(found(tmp_path, ["Gru\u0308n.png"])) == {"Gru\u0308n.png": "green"}
 
 
+@pytest.mark.parametrize("ending", [".txt", ".caption", ".png.txt"])
+def test_of_two_sidecars_the_one_that_is_spelt_as_the_picture_counts(tmp_path, ending):
+    for picture, other in (("é.png", "e\u0301"), ("e\u0301.png", "é")):
+        own = picture.removesuffix(".png") + ending
+        for file in (own, f"{other}.txt"):
+            (tmp_path / file).write_text(ascii(file))
+        captions = find_captions(tmp_path, [picture], sorted([own, f"{other}.txt"]))
+        assert captions.by_image[picture].source == own
+        assert [finding.code for finding in captions.findings] == ["caption-conflict"]
+
+
 def test_two_sidecars_that_differ_are_reported_and_txt_wins(tmp_path):
     write(tmp_path, a_dot_txt="one", a_dot_caption="two", b_dot_txt="same", b_dot_caption="same")
     captions = found(tmp_path, ["a.png", "b.png"])

@@ -79,6 +79,37 @@ def test_metadata_about_other_files_is_reported(tmp_path, name):
     assert codes(captions) == [("caption-orphan", "metadata.jsonl")]
 
 
+SPELT = [
+    ("é.png", "e\u0301.png"),
+    ("sub/a.png", "sub\\a.png"),
+    ("a.png", "  a.png "),
+    ("sub/é.png", " sub\\e\u0301.png"),
+    ("sub/a.png", "./sub//a.png"),
+]
+
+
+@pytest.mark.parametrize(("image", "named"), SPELT)
+def test_a_row_finds_its_picture_however_the_name_is_spelt(tmp_path, image, named):
+    write(tmp_path, metadata_dot_jsonl=json.dumps({"file_name": named, "text": "x"}))
+    captions = found(tmp_path, [image])
+    assert (texts(captions), captions.findings) == ({image: "x"}, ())
+
+
+@pytest.mark.parametrize(("image", "named"), SPELT[:-1])
+def test_a_row_means_the_picture_that_is_called_exactly_so(tmp_path, image, named):
+    rows = [{"file_name": named, "text": "as named"}, {"file_name": image, "text": "the other"}]
+    write(tmp_path, metadata_dot_jsonl="\n".join(map(json.dumps, rows)))
+    captions = found(tmp_path, [image, named])
+    assert (texts(captions), captions.findings) == ({named: "as named", image: "the other"}, ())
+
+
+@pytest.mark.parametrize(("named", "twin"), [(" sub", "sub"), ("e\u0301", "é"), ("sub\\deep", "sub/deep")])
+def test_a_default_means_the_folder_that_is_called_exactly_so(tmp_path, named, twin):
+    write(tmp_path, rights_dot_csv=f"file_name,owner\n{named}/*,Ada\n")
+    assert set(found(tmp_path, [f"{twin}/a.png", f"{named}/a.png"]).rights) == {f"{named}/a.png"}
+    assert set(found(tmp_path, [f"{twin}/a.png", "a.png"]).rights) == {f"{twin}/a.png"}
+
+
 def test_half_characters_in_json_become_spaces_that_can_be_written(tmp_path):
     write(tmp_path, metadata_dot_jsonl='{"file_name": "a.png", "text": "a\\ud800b"}')
     assert texts(found(tmp_path, ["a.png"])) == {"a.png": "a b"}
