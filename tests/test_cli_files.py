@@ -1,0 +1,186 @@
+"""The verbs on adapter files, as a person types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from lora_diffusion.cli import run
+from lora_diffusion.files.adapter import read_adapter
+from lora_diffusion.files.dense import delta
+from tests import tiny
+
+
+def answer(capsys, *arguments, code=0):
+    found = run([*map(str, arguments), "--json"])
+    out, err = capsys.readouterr()
+    assert found == code, err
+    return json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def styles(base, pictures, tmp_path_factory):
+    """Two adapters, trained for two steps each with other seeds."""
+    folder = tmp_path_factory.mktemp("styles")
+    paths = []
+    for seed in (1, 2):
+        plan = tiny.plan(base, pictures, folder / f"run{seed}", "run.steps=2", "optim.lr=0.05", f"run.seed={seed}")
+        from lora_diffusion.training.loop import train
+
+        paths.append(train(plan).adapter)
+    return paths
+
+
+def width(path):
+    with Image.open(path) as picture:
+        return picture.width
+
+
+def deltas(path):
+    return {name: delta(weights) for name, weights in read_adapter(Path(path)).modules.items()}
+
+
+def test_a_blend_takes_weights_per_block(capsys, styles, tmp_path):
+    first, second = styles
+    done = answer(
+        capsys, "blend", f"{first}:0.5@unet.up=2", f"{second}:-1@unet.mid=0", "--out", tmp_path / "b.safetensors"
+    )
+    assert done["report"]["total"] < 1e-6
+    blended, one, other = deltas(done["path"]), deltas(first), deltas(second)
+    for name, value in blended.items():
+        weights = (2.0 if ".up_blocks." in name else 0.5), (0.0 if ".mid_block." in name else -1.0)
+        assert torch.allclose(value, weights[0] * one[name] + weights[1] * other[name], atol=1e-6), name
+
+
+@pytest.mark.parametrize("method", ["ties", "dare", "magnitude"])
+def test_other_methods_say_how_far_they_are_from_the_sum(capsys, styles, tmp_path, method):
+    out = tmp_path / "b.safetensors"
+    extra = ["--seed", "3"] if method == "dare" else []
+    done = answer(capsys, "blend", *styles, "--method", method, "--density", "0.5", *extra, "--out", out)
+    assert done["report"]["total"] > 0.01
+    again = answer(
+        capsys, "blend", *styles, "--method", method, "--density", "0.5", *extra, "--out", out, "--overwrite"
+    )
+    assert again["sha256"] == done["sha256"]
+
+
+def test_nothing_is_replaced_unless_asked(capsys, base, styles, tmp_path):
+    out = tmp_path / "kept.safetensors"
+    out.write_bytes(b"mine")
+    for words in (
+        ["blend", *styles, "--out", out],
+        ["merge", "--base", base, "--adapter", styles[0], "--out", out],
+        ["export", styles[0], out],
+        ["resize", styles[0], "--rank", "1", "--out", out],
+        ["inspect", styles[0], "--fix", out],
+    ):
+        assert run([*map(str, words)]) == 2
+        assert "exists already" in capsys.readouterr().err
+    assert out.read_bytes() == b"mine"
+
+
+def test_one_adapter_is_kept_untouched_by_the_other(capsys, styles, tmp_path):
+    first, second = styles
+    out = tmp_path / "b.safetensors"
+    done = answer(capsys, "blend", first, second, "--orthogonal-to", first, "--out", out)
+    for name, value in deltas(done["path"]).items():
+        one = deltas(first)[name]
+        rest = value - one
+        assert abs(float((rest * one).sum())) <= 1e-5 * float(one.norm()) * max(float(rest.norm()), 1e-6), name
+
+
+def test_a_merge_with_its_residual_is_exact(capsys, base, styles, tmp_path):
+    out, rest = tmp_path / "m.safetensors", tmp_path / "rest.safetensors"
+    done = answer(
+        capsys, "merge", "--base", base, "--adapter", styles[0], "--precision", "fp16", "--residual", rest, "--out", out
+    )
+    assert done["residual"] == str(rest)
+    assert 0 < done["report"]["total"] < 1
+    again = answer(
+        capsys,
+        "merge",
+        "--base",
+        out,
+        "--adapter",
+        rest,
+        "--precision",
+        "fp32",
+        "--out",
+        tmp_path / "exact.safetensors",
+    )
+    whole = answer(
+        capsys,
+        "merge",
+        "--base",
+        base,
+        "--adapter",
+        styles[0],
+        "--precision",
+        "fp32",
+        "--out",
+        tmp_path / "whole.safetensors",
+    )
+    exact, wanted, plain = (load_file(each["path"]) for each in (again, whole, done))
+    name = next(key for key in wanted if key.endswith("attn1.to_q.weight"))
+    assert (exact[name] - wanted[name]).norm() < 0.01 * (plain[name].float() - wanted[name]).norm()
+
+
+def test_what_was_merged_is_extracted_again(capsys, base, styles, tmp_path):
+    merged = answer(
+        capsys, "merge", "--base", base, "--adapter", styles[0], "--precision", "fp32", "--out", tmp_path / "m"
+    )
+    done = answer(
+        capsys, "extract", merged["path"], "--base", base, "--keep", "0.9999", "--out", tmp_path / "e.safetensors"
+    )
+    wanted, found = deltas(styles[0]), deltas(done["path"])
+    for name in wanted:
+        assert (found[name] - wanted[name]).norm() < 0.05 * wanted[name].norm() + 1e-6, name
+
+
+def test_an_adapter_is_made_smaller_and_the_cost_is_said(capsys, styles, tmp_path):
+    done = answer(capsys, "resize", styles[0], "--rank", "1", "--out", tmp_path / "s.safetensors")
+    assert done["after"] < done["before"]
+    assert 0 < done["report"]["total"] < 1
+    assert {weights.rank for weights in read_adapter(Path(done["path"])).modules.values()} == {1}
+
+
+def test_a_conflict_is_told_per_block_and_drawn(capsys, styles, tmp_path):
+    found = answer(capsys, "conflict", *styles, "--plot", tmp_path / "c.png")
+    assert found["blocks"]
+    assert -1 <= found["whole"]["cosine"] <= 1
+    assert width(found["plot"]) > 300
+    same = answer(capsys, "conflict", styles[0], styles[0])
+    assert same["whole"]["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_an_inspection_draws_and_mends(capsys, styles, tmp_path):
+    found = answer(capsys, "inspect", styles[0], "--plot", tmp_path / "p.png")
+    assert found["anomalies"] == []
+    assert width(found["plot"]) > 300
+    tensors = load_file(styles[0])
+    broken = {f"lora_unet_{key}" if key.startswith("lora_unet_") else key: value for key, value in tensors.items()}
+    save_file(broken, tmp_path / "broken.safetensors")
+    mended = answer(capsys, "inspect", tmp_path / "broken.safetensors", "--fix", tmp_path / "mended.safetensors")
+    assert mended["fixed"]["mended"]
+    wanted, got = deltas(styles[0]), deltas(tmp_path / "mended.safetensors")
+    assert all(torch.equal(wanted[name], got[name]) for name in wanted)
+
+
+def test_a_card_is_written_and_privacy_is_shown_before(capsys, styles, tmp_path):
+    shown = answer(capsys, "export", styles[0], tmp_path / "x.safetensors", "--privacy", "public", "--preview")
+    assert shown["privacy"] == "public"
+    assert not (tmp_path / "x.safetensors").exists()
+    card = tmp_path / "card.html"
+    done = answer(capsys, "export", styles[0], tmp_path / "x.safetensors", "--card", card, "--weights", "0.6", "1.0")
+    assert done["cards"] == [str(card)]
+    assert done["sha256"] in card.read_text("utf-8")
+
+
+def test_a_block_that_does_not_exist_is_answered_with_those_that_do(capsys, styles, tmp_path):
+    assert run(["blend", f"{styles[0]}:1@unet.upp=2", str(styles[1]), "--out", str(tmp_path / "b.safetensors")]) == 2
+    said = capsys.readouterr().err
+    assert "unet.upp" in said
+    assert "unet.up" in said.replace("unet.upp", "")
