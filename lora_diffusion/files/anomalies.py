@@ -9,7 +9,6 @@ import torch
 
 from datasets_tools.finding import Finding, blocks, notes, warns
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.files.assembly import problem
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.evidence import width_family
 from lora_diffusion.files.folder import Source
@@ -23,21 +22,26 @@ _WEAK, _STRONG = 1 / 64, 16.0
 _AGAIN = "get the file again from where it came, or ask its author for a complete one"
 
 
-def findings_of(source: Source, parts: Parts, whole: Mapping[str, Weights], family: str) -> tuple[Finding, ...]:
-    """Return what is wrong with a file or worth knowing, the gravest first."""
-    found = [*_broken(source, parts), *_suspicious(whole, family), *_known(whole)]
+def findings_of(
+    source: Source, parts: Parts, problems: Mapping[str, str], whole: Mapping[str, Weights], family: str
+) -> tuple[Finding, ...]:
+    """Return what is wrong with a file or worth knowing, the gravest first.
+
+    `problems` is what is wrong with each module, or nothing; `whole` are those that can be described.
+    """
+    found = [*_broken(source, parts, problems), *_suspicious(whole, family), *_known(whole)]
     return tuple(sorted(found, key=lambda each: ("blocks", "warns", "notes").index(each.severity)))
 
 
-def _broken(source: Source, parts: Parts) -> Iterator[Finding]:
+def _broken(source: Source, parts: Parts, problems: Mapping[str, str]) -> Iterator[Finding]:
     for file in source.files.values():
         for key in file.wrong_hashes():
             reason = f"{file.path.name}: {key} does not match: the tensors were damaged or changed after writing"
             yield blocks("hash-differs", file.path.name, reason, _AGAIN)
     for key in parts.unplaced:
         yield blocks("no-place", key, f"no place for tensor {key}", _AGAIN)
-    for name, pieces in parts.pieces.items():
-        if what := problem(pieces):
+    for name, what in problems.items():
+        if what:
             yield blocks("incomplete", name, f"{name} {what}", _AGAIN)
     for token, vector in parts.embeddings.items():
         if not torch.isfinite(vector).all():

@@ -9,7 +9,7 @@ from torch import Tensor
 from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import VerificationFailed
-from lora_diffusion.files.factors import Factors, factors, norm, stack
+from lora_diffusion.files.factors import Factors, factors, quick_norm, stack
 from lora_diffusion.files.report import Report, report_of
 
 __all__ = ["compare", "require_same"]
@@ -30,10 +30,10 @@ def compare(result: Mapping[str, Weights], meant: Mapping[str, Weights]) -> Repo
 def _error(result: Weights, meant: Weights) -> tuple[float, float]:
     """A decomposed module is compared in its direction and its norms: the delta itself needs the base."""
     norms = _norms_error(result, meant)
-    size = norm(factors(_undecomposed(meant)))
+    size = quick_norm(factors(_undecomposed(meant)))
     if result.alpha == meant.alpha and _equal(result, meant):
         return norms * size, size
-    return norm(_difference(result, meant)) + norms * size, size
+    return quick_norm(_difference(result, meant)) + norms * size, size
 
 
 def _difference(result: Weights, meant: Weights) -> Factors:

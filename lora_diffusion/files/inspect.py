@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from datasets_tools.finding import Finding, blocks
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.families.names import component_of
@@ -90,7 +88,9 @@ def inspect_adapter(path: Path | str) -> Inspection:
 
 
 def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspection:
-    usable = {name: weights_of(pieces) for name, pieces in parts.pieces.items() if not _unusable(pieces)}
+    problems = {name: problem(pieces) for name, pieces in parts.pieces.items()}
+    # values may be wrong and still be described; without all factors there is nothing to describe
+    usable = {name: weights_of(parts.pieces[name]) for name, what in problems.items() if not what or "NaN" in what}
     family, evidence = family_of(usable, source.metadata)
     whole, reshaped = with_usual_dimensions(usable, family)
     names = sorted(parts.pieces)
@@ -114,13 +114,8 @@ def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspect
         hashes=hashes,
         verified=HASH_KEY in hashes and all(hashes.values()),
         repairs=parts.repairs + reshaped,
-        findings=findings_of(source, parts, whole, family),
+        findings=findings_of(source, parts, problems, whole, family),
     )
-
-
-def _unusable(pieces: Mapping[str, torch.Tensor]) -> bool:
-    """Values may be wrong and still be described; without all factors there is nothing to describe."""
-    return bool(what := problem(pieces)) and "NaN" not in what
 
 
 def _hashes(source: Source) -> dict[str, bool]:

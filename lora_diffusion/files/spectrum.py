@@ -8,7 +8,8 @@ from torch import Tensor
 
 from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.files.factors import core, factors
+from lora_diffusion.files.assembly import is_finite
+from lora_diffusion.files.factors import factors, spectrum
 
 __all__ = ["ENERGY", "Layer", "layer_of"]
 
@@ -39,9 +40,7 @@ class Layer:
 
 def layer_of(weights: Weights) -> Layer:
     """Return the figures of one module."""
-    finite = math.isfinite(weights.alpha) and all(
-        bool(torch.isfinite(each.float()).all()) for each in weights.tensors().values()
-    )
+    finite = math.isfinite(weights.alpha) and all(is_finite(each) for each in weights.tensors().values())
     size, effective = _figures(weights) if finite else (None, None)
     return Layer(
         method=weights.method + ("+dora" if "dora_scale" in weights.extra else ""),
@@ -83,11 +82,11 @@ def _singular_values(weights: Weights) -> Tensor | None:
     if weights.method == "full" or (weights.method == "loha" and weights.rank**2 >= smaller):
         matrix = direction(weights).double().reshape(out, -1)
         return _spectrum(matrix) if smaller <= _LARGE else None
-    return _spectrum(core(factors(weights))[2])
+    return spectrum(factors(weights))
 
 
 def _spectrum(matrix: Tensor) -> Tensor:
-    """Return the singular values; huge factors of a damaged file multiply to infinity, which has none."""
+    """Return the singular values of a whole matrix; huge factors of a damaged file multiply to infinity."""
     if not torch.isfinite(matrix).all():
         return torch.full((1,), math.inf, dtype=matrix.dtype)
     values: Tensor = torch.linalg.svdvals(matrix)
