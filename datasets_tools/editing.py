@@ -19,7 +19,7 @@ from datasets_tools.listing import Listing, list_folder
 from datasets_tools.metadata import Statement, is_metadata, statement_of, targets
 from datasets_tools.rows import change_rows, read_rows
 from datasets_tools.text import decode, tidy
-from datasets_tools.undo import Entry, change_files, history, locked, undo_last
+from datasets_tools.undo import Entry, change_files, history, locked, require_places, undo_last
 
 __all__ = [
     "AppliedEdits",
@@ -86,7 +86,9 @@ class _Folder:
 
 def preview_edits(folder: Path | str, edits: Sequence[Edit], *, seed: int = 0, select: str = "*") -> tuple[Edited, ...]:
     """Return what apply_edits would change, and change nothing. The arguments and errors are the same."""
-    return tuple(_edited(_read(Path(folder), select), _by_edits(edits, seed)))
+    changed = tuple(_edited(_read(Path(folder), select), _by_edits(edits, seed)))
+    require_places(Path(folder), {one.source for one in changed})
+    return changed
 
 
 def apply_edits(
@@ -97,11 +99,11 @@ def apply_edits(
     Args:
         edits: done to each caption in this order.
         seed: what edits that draw depend on, beside the picture's name.
-        select: pictures whose relative name, or name alone, matches this glob.
+        select: pictures whose relative name, or name alone, is this or matches it as a glob.
         when: the time as the history shall tell it.
 
-    Raises NoImages for a missing folder, DatasetError where a caption file cannot be read (its text would be lost), and
-    InvalidSetting where nothing matches `select` or an edit cannot be done.
+    Raises NoImages for a missing folder, DatasetError where a caption file cannot be read (its text would be lost) or
+    would need a name no file can have, and InvalidSetting where nothing matches `select` or an edit cannot be done.
     """
     folder = Path(folder)
     with locked(list_folder(folder).folder):
@@ -130,8 +132,6 @@ def write_captions(
     skipped: list[str] = []
 
     def batches() -> Iterator[dict[str, bytes]]:
-        waiting = [picture for picture in now.selected if picture not in now.captions.excluded]
-        waiting = [picture for picture in waiting if overwrite or not now.before(picture)]
         for start in range(0, len(waiting), _BATCH):
             texts: dict[str, str] = {}
             for done, picture in enumerate(waiting[start : start + _BATCH], start + 1):
@@ -145,6 +145,9 @@ def write_captions(
 
     with locked(list_folder(folder).folder):
         now = _read(folder, select)
+        waiting = [picture for picture in now.selected if picture not in now.captions.excluded]
+        waiting = [picture for picture in waiting if overwrite or not now.before(picture)]
+        require_places(folder, {now.source(picture) for picture in waiting})  # before hours of captioning
         entry = change_files(folder, batches(), what=[f"write captions with {captioner.name}"], when=when)
     return AppliedEdits(entry=entry, edited=tuple(changed), skipped=tuple(skipped))
 

@@ -9,6 +9,7 @@ or as it was to become, and undoing restores them all.
 import base64
 import hashlib
 import json
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from datasets_tools.errors import DatasetError, InvalidManifest
 from datasets_tools.manifest import leaves
 from datasets_tools.storage import remove_file, write_bytes, write_json
 
-__all__ = ["Entry", "change_files", "history", "locked", "undo_last"]
+__all__ = ["Entry", "change_files", "history", "locked", "require_places", "undo_last"]
 
 _FOLDER = ".captions"
 _PATIENCE = 10.0  # seconds to wait for another process; an edit of 10,000 files takes about as long
@@ -85,15 +86,30 @@ def change_files(
     """Write files (relative name -> new bytes), batch by batch, as one change; None where there was nothing to write.
 
     The batches are made while others are written already. A batch that cannot be written whole is taken back, and the
-    error goes on; the batches before it stay. Call it while `locked`.
+    error goes on; the batches before it stay. Call it while `locked`. Raises as `require_places` does.
     """
     folder = Path(folder)
     record = _Record(number=max(_numbers(folder), default=0) + 1, what=tuple(what), when=when)
     for batch in batches:
+        require_places(folder, batch)
         new = {file: data for file, data in batch.items() if _bytes_of(folder / file) != data}
         if new:
             _write_batch(folder, record, new)
     return record.entry if record.files else None
+
+
+def require_places(folder: Path, files: Iterable[str]) -> None:
+    """Raise DatasetError for the first name that no file can have in a folder: too long, or that of a folder."""
+    for file in files:
+        try:
+            taken = stat.S_ISDIR(Path(folder, file).stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reason = f"{file} cannot be written: {error.strerror or error}"
+            raise DatasetError(reason, hint="give the picture a shorter name, or move what is in the way") from error
+        if taken:
+            raise DatasetError(f"{file} cannot be written: a folder has that name", hint="rename the folder")
 
 
 def undo_last(folder: Path) -> Entry:
@@ -157,6 +173,8 @@ def _bytes_of(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DatasetError(f"{path} cannot be read: {error.strerror or error}", hint="put the file back") from error
 
 
 def _sha256(data: bytes) -> str:

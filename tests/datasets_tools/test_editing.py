@@ -489,6 +489,36 @@ def test_what_was_captioned_before_a_stop_stays_and_can_be_undone(folder, monkey
     assert files(folder) == before
 
 
+def test_pictures_whose_captions_no_file_can_hold_are_named_before_any_is_captioned(folder, monkeypatch):
+    monkeypatch.setattr("datasets_tools.editing._BATCH", 2)
+    for ending in ("png", "jpg"):  # equal stems: the caption file is named after the whole name, 259 bytes
+        (folder / f"{'x' * 251}.{ending}").write_bytes(b"x")
+    before, seen = files(folder), []
+    with pytest.raises(DatasetError, match=r"xxx\.(png|jpg)\.txt cannot be written") as refused:
+        write_captions(folder, Shouting(), on_progress=lambda *done: seen.append(done))
+    assert "shorter name" in refused.value.hint
+    assert (files(folder), seen, edit_history(folder)) == (before, [], ())
+
+
+@pytest.mark.parametrize("change", [preview_edits, apply_edits])
+def test_a_folder_in_the_place_of_a_caption_is_named_and_nothing_is_written(folder, change):
+    (folder / "f.txt").mkdir()
+    before = files(folder)
+    with pytest.raises(DatasetError, match=r"f\.txt cannot be written: a folder has that name"):
+        change(folder, BRAND)
+    assert (files(folder), edit_history(folder)) == (before, ())
+
+
+def test_undoing_refuses_where_a_folder_took_the_place_of_a_file_and_restores_nothing(folder):
+    apply_edits(folder, BRAND)
+    (folder / "b.caption").unlink()
+    (folder / "b.caption").mkdir()
+    before = files(folder)
+    with pytest.raises(DatasetError, match=r"b\.caption cannot be read"):
+        undo_edits(folder)
+    assert files(folder) == before
+
+
 def test_four_thousand_captions_are_edited_and_undone(tmp_path):
     rows = "".join(f"{number}.png,caption {number}\n" for number in range(4_000))
     (tmp_path / "metadata.csv").write_text("file_name,text\n" + rows)
