@@ -6,11 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UnknownDialect
 from lora_diffusion.files.adapter import write_adapter
 from lora_diffusion.files.dialects import dialects
-from lora_diffusion.files.inspect import inspect_adapter
-from tests.files.samples import FIXTURES, sample_adapter, save
+from lora_diffusion.files.inspect import _blocks, inspect_adapter
+from lora_diffusion.files.safe import HASHES
+from lora_diffusion.files.spectrum import layer_of
+from tests.files.lycoris import CASES, file_of
+from tests.files.samples import FIXTURES, dense, sample_adapter, save
 
 _KEY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 _NAME = "denoiser.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -103,3 +107,102 @@ def test_real_files_are_healthy():
     for path in sorted(FIXTURES.glob("*.safetensors")):
         found = inspect_adapter(path)
         assert (found.family, found.anomalies) == ("sd1", ()), path.name
+
+
+# Figures of each module and block
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_norm_and_effective_rank_are_those_of_the_delta(case, tmp_path):
+    tensors, name, meant = file_of(case)
+    found = _inspected(tensors, tmp_path)
+    values = torch.linalg.svdvals(meant.flatten(1))
+    energy = values.square().cumsum(0) / values.square().sum()
+    layer = found.layers[name]
+    assert layer.norm == pytest.approx(float(meant.norm()), rel=1e-6)
+    assert layer.effective_rank == int((energy < 0.99).sum()) + 1
+    assert layer.shape == tuple(meant.shape)
+    assert found.methods == {CASES[case]["method"]: 1}
+    assert found.anomalies == ()
+
+
+def test_the_norm_of_a_block_is_the_root_of_the_squares_of_its_modules(tmp_path):
+    adapter = sample_adapter()
+    write_adapter(adapter, tmp_path / "a.safetensors", dtype="fp32")
+    found = inspect_adapter(tmp_path / "a.safetensors")
+    block = "denoiser.mid_block.attentions.0"
+    meant = [float(dense(each).norm()) for name, each in adapter.modules.items() if name.startswith(block)]
+    assert found.blocks[block] == pytest.approx(sum(each**2 for each in meant) ** 0.5)
+    total = sum(float(dense(each).norm()) ** 2 for each in adapter.modules.values())
+    assert sum(each**2 for each in found.blocks.values()) == pytest.approx(total)
+
+
+def test_blocks_stand_in_the_order_of_the_model():
+    modules = (
+        "up_blocks.1.attentions.10.a",
+        "up_blocks.1.attentions.2.a",
+        "conv_out",
+        "mid_block.resnets.0.a",
+        "conv_in",
+    )
+    layers = {
+        f"denoiser.{each}": layer_of(Weights(up=torch.ones(2, 1), down=torch.ones(1, 2), alpha=1)) for each in modules
+    }
+    assert list(_blocks(layers)) == [
+        "denoiser.conv_in",
+        "denoiser.mid_block.resnets.0",
+        "denoiser.up_blocks.1.attentions.2",
+        "denoiser.up_blocks.1.attentions.10",
+        "denoiser.conv_out",
+    ]
+
+
+def test_values_without_end_have_no_norm(tmp_path):
+    found = _inspected({**_pair(), f"{_KEY}.lora_up.weight": torch.full((16, 4), float("inf"))}, tmp_path)
+    assert (found.layers[_NAME].norm, found.layers[_NAME].effective_rank, found.blocks) == (None, None, {})
+
+
+@pytest.mark.parametrize(
+    ("alpha", "rank", "code"), [(1.0, 128, "weak"), (1.0, 64, None), (256.0, 128, None), (512.0, 16, "strong")]
+)
+def test_an_alpha_far_from_the_rank_is_suspicious(alpha, rank, code, tmp_path):
+    found = _inspected(_pair(rank=rank, alpha=alpha, inside=200, outside=200), tmp_path)
+    assert [each.code for each in found.findings] == ([code] if code else [])
+
+
+def test_a_weight_decomposition_and_mixed_precisions_are_notes_not_anomalies(tmp_path):
+    other = {key.replace("to_k", "to_v"): each.half() for key, each in _pair().items()}
+    found = _inspected({**_pair(), f"{_KEY}.dora_scale": torch.ones(16, 1), **other}, tmp_path)
+    assert {each.code: each.severity for each in found.findings} == {"dora": "notes", "dtypes": "notes"}
+    assert found.anomalies == ()
+    assert found.methods == {"lora": 1, "lora+dora": 1}
+
+
+def test_findings_have_a_remedy_and_the_gravest_stands_first(tmp_path):
+    tensors = {**_pair(alpha=1000.0), "lora_unet_conv_in.lora_up.weight": torch.ones(8, 2, 1, 1)}
+    found = _inspected(tensors, tmp_path)
+    assert [each.severity for each in found.findings] == ["blocks", "warns"]
+    assert all(each.remedy for each in found.findings)
+
+
+@pytest.mark.parametrize("key", HASHES)
+def test_each_stored_hash_is_computed_again(key, tmp_path):
+    write_adapter(sample_adapter(), tmp_path / "a.safetensors")
+    assert inspect_adapter(tmp_path / "a.safetensors").hashes.get(key, True)
+    tensors = {name: torch.ones(200, 400) for name in (f"{_KEY}.lora_down.weight", f"{_KEY}.lora_up.weight")}
+    tensors[f"{_KEY}.lora_up.weight"] = torch.ones(4000, 200)
+    found = _inspected(tensors, tmp_path, {key: "0x" + "1" * 64})
+    assert (found.hashes, found.verified) == ({key: False}, False)
+
+
+def test_metadata_is_a_table_by_group(tmp_path):
+    found = _inspected(
+        _pair(), tmp_path, {"ss_steps": "9", "modelspec.title": "T" * 999, "x": "y", "sshs_model_hash": "0"}
+    )
+    assert [(row.group, row.key) for row in found.table] == [
+        ("Model", "title"),
+        ("Training", "steps"),
+        ("Hashes", "sshs_model_hash"),
+        ("Other", "x"),
+    ]
+    assert len(found.table[0].value) < 230
