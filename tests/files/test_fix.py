@@ -10,7 +10,7 @@ from lora_diffusion.files.fix import fix_adapter
 from lora_diffusion.files.inspect import inspect_adapter
 from lora_diffusion.files.safe import open_safe
 from tests.files.lycoris import CASES, file_of
-from tests.files.samples import sample_adapter, save
+from tests.files.samples import FIXTURES, sample_adapter, save
 
 
 def _kohya():
@@ -90,3 +90,16 @@ def test_a_folder_of_peft_becomes_a_folder(tmp_path):
     fixed = fix_adapter(tmp_path / "a", tmp_path / "b")
     assert fixed.mended == ()
     assert read_adapter(tmp_path / "b").fingerprint == read_adapter(tmp_path / "a").fingerprint
+
+
+def test_a_real_file_that_diffusers_ignores_is_one_that_it_can_read(tmp_path):
+    source = FIXTURES / "catundchat_pytorch_lora_weights.safetensors"
+    if not source.is_file():
+        pytest.skip(f"{source} is absent")
+    fixed = fix_adapter(source, tmp_path / "b.safetensors")
+    assert "no unet. prefix" in fixed.mended[0]
+    assert fixed.report.total == 0.0
+    keys = open_safe(tmp_path / "b.safetensors").entries
+    assert len(keys) == 256
+    assert all(key.startswith("unet.") and key.endswith((".lora_A.weight", ".lora_B.weight")) for key in keys)
+    assert read_adapter(tmp_path / "b.safetensors").fingerprint == read_adapter(source).fingerprint
