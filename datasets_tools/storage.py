@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -147,10 +148,7 @@ def sha256_file(path: Path) -> str:
 
 def free_bytes(folder: Path) -> int:
     """Return the bytes that can still be written to the disk of `folder`, which need not exist yet."""
-    folder = Path(folder).absolute()
-    while not folder.exists() and folder != folder.parent:  # a drive that is not there is its own parent
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(_existing(Path(folder).absolute())).free
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
@@ -170,13 +168,12 @@ def require_writable(path: Path) -> None:
     that are missing are not made. OutOfSpace is left to `require_space`.
     """
     path = Path(path)
-    folder = path.parent
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
+    folder = _existing(path.parent)
     probe = folder / f"{_LEFTOVER}{secrets.token_hex(6)}"
     with _explained(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        with suppress(FileNotFoundError, NotADirectoryError):
+            if stat.S_ISDIR(path.stat().st_mode):  # unlike is_dir it says of a name that it is too long
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
         with _removed_on_error(probe):
@@ -191,6 +188,13 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} bytes" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def _existing(folder: Path) -> Path:
+    """Return the nearest folder above that exists; of names that are too long or closed none does."""
+    while not os.path.exists(folder) and folder != folder.parent:  # a drive that is not there is its own parent
+        folder = folder.parent
+    return folder
 
 
 def _opened_for_appending(path: Path) -> int:
@@ -267,7 +271,8 @@ def _concerns(path: Path, error: OSError) -> bool:
     if error.filename is None:
         return True
     place = Path(os.fsdecode(error.filename))
-    return path.is_relative_to(place) or place.is_relative_to(path.parent)
+    aside = place.name.startswith(_LEFTOVER)  # in a folder above, where that of the path is yet to be made
+    return aside or path.is_relative_to(place) or place.is_relative_to(path.parent)
 
 
 def _is_full(error: Exception) -> bool:
