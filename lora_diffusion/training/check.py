@@ -1,5 +1,6 @@
 """Everything that can fail in a plan, found before training: data, base, memory, time, disk, settings."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -107,7 +108,7 @@ def _tokens(tokenizers: Mapping[str, Any]) -> Tokens | None:
 def _journal(plan: TrainPlan) -> Journal | None:
     """Return the journal of the plan's cache where a run or `prepare` began one: a check begins nothing."""
     place = journal_path(plan)
-    return Journal(place) if place.exists() else None
+    return Journal(place) if os.path.exists(place) else None  # a name too long is refused elsewhere
 
 
 def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
@@ -115,7 +116,7 @@ def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
     asks = (
         lambda: method(plan.adapter.method),
         lambda: choose_precision(plan.run.precision, choose_device(plan.run.device)),
-        lambda: Run.create(plan),
+        lambda: Run.create(plan).require_writable(),
         lambda: bucket_rule(plan.data, resolution=plan.data.resolution or base.rule.resolution, step=base.step),
     )
     for ask in asks:

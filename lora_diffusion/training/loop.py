@@ -73,6 +73,7 @@ def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None
 
 
 def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
+    run.require_writable()
     run.plan = settled(run.plan)
     accelerator = accelerator_for(run.plan.run)
     try:

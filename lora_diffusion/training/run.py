@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets_tools.storage import append_line, remove_leftovers, write_json, write_text
+from datasets_tools.storage import append_line, remove_leftovers, require_writable, write_json, write_text
 from lora_diffusion.errors import RunExists
 from lora_diffusion.settings import from_toml, to_toml
 from lora_diffusion.training.plan import TrainPlan
@@ -38,12 +38,12 @@ class Run:
     def create(cls, plan: TrainPlan) -> "Run":
         """Claim run.out for a new run. Nothing is written before `begin`. Raises RunExists."""
         folder = Path(plan.run.out)
-        if (folder / "plan.toml").exists():
+        if os.path.exists(folder / "plan.toml"):  # unlike Path.exists it leaves a name too long to require_writable
             raise RunExists(
                 f"{folder} already holds a run",
                 hint=f"continue it with `lora-diffusion train --resume {folder}`, or choose another run.out",
             )
-        if folder.exists() and not folder.is_dir():
+        if os.path.isfile(folder):
             raise RunExists(f"{folder} is a file", hint="choose another run.out")
         return cls(folder, plan)
 
@@ -71,6 +71,10 @@ class Run:
     @property
     def cache(self) -> Path:
         return Path(self.plan.data.cache) if self.plan.data.cache else self.folder.absolute().parent / ".cache"
+
+    def require_writable(self) -> None:
+        """Raise DatasetError unless the result could now be written: before hours of work, not after them."""
+        require_writable(self.adapter)
 
     def begin(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -146,14 +146,18 @@ def test_a_page_that_cannot_be_written_is_said_before_the_check(tmp_path):
 
 
 @isolated
-@pytest.mark.xfail(reason="training finds out after encoding, and calls it a fault of its own")
 def test_a_run_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path, base):
     pictures, closed = tiny.pictures(tmp_path / "pictures", 3), tmp_path / "closed"
     closed.mkdir()
-    command = ["train", plan_of(tmp_path / "plan.toml", base, pictures, "out"), "--json"]
-    (result,) = told([command], cwd=closed, locked=[closed])
+    plan = plan_of(tmp_path / "plan.toml", base, pictures, "out")
+    trained, checked = told(
+        [["train", plan, "--json"], ["check", plan, "--no-probe", "--json"]], cwd=closed, locked=[closed]
+    )
+    assert one_sentence(trained), trained
+    refused = [one["reason"] for one in json.loads(checked[1])["findings"] if one["code"] == "plan-refused"]
+    assert (checked[0], len(refused)) == (1, 1), checked
+    assert "cannot be written" in refused[0]
     assert list(closed.iterdir()) == []
-    assert one_sentence(result), result
 
 
 @isolated
@@ -198,6 +202,29 @@ def test_asking_whether_a_file_can_be_written_leaves_no_trace(tmp_path):
     require_writable(tmp_path / "old.jsonl")
     assert snapshot(tmp_path) == {Path("old.jsonl"): b"old"}
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@isolated
+@pytest.mark.parametrize("place", ["page.html", "new/page.html", "new/deep/page.html"])
+def test_a_place_in_a_folder_that_is_still_to_be_made_in_a_closed_one_cannot_be_written(tmp_path, place):
+    pictures, closed = tiny.pictures(tmp_path / "pictures", 1), tmp_path / "closed"
+    closed.mkdir()
+    commands = [["check", pictures, "--report", report] for report in (place, closed / place)]
+    for result in told(commands, cwd=closed, locked=[closed]):
+        assert one_sentence(result), result
+        assert "cannot be written" in result[2]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are not measured in bytes there")
+@pytest.mark.parametrize("out", ["x" * 300, f"{'x' * 300}/out"])
+def test_a_run_folder_of_a_name_too_long_is_refused_before_any_work(tmp_path, base, out):
+    plan = plan_of(tmp_path / "plan.toml", base, tiny.pictures(tmp_path / "pictures", 2), tmp_path / out)
+    before = snapshot(tmp_path)
+    trained, checked = told([["train", plan, "--json"], ["check", plan, "--no-probe", "--json"]], cwd=tmp_path)
+    assert one_sentence(trained), trained
+    refused = [one["reason"] for one in json.loads(checked[1])["findings"] if one["code"] == "plan-refused"]
+    assert ["cannot be written" in reason for reason in refused] == [True], checked
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.parametrize("taken", ["folder", "file/manifest.jsonl", "file/deep/manifest.jsonl"])
