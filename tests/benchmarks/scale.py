@@ -17,13 +17,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+SOURCE = Path(__file__).parents[2]
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from lora_diffusion.cli import run
+from tests.memory import peak, workers_watched
 began = time.perf_counter()
-code = run(sys.argv[1:])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"seconds": time.perf_counter() - began, "peak": peak, "code": code}), file=sys.stderr)
+with workers_watched() as largest:
+    code = run(sys.argv[1:])
+found = {"seconds": time.perf_counter() - began, "peak": peak(), "worker": largest.peak, "code": code}
+print(json.dumps(found), file=sys.stderr)
 """
 
 
@@ -61,8 +64,15 @@ def measured(*arguments: str) -> dict[str, float]:
         stderr=subprocess.PIPE,
         text=True,
         check=True,
+        cwd=SOURCE,
     )
     return json.loads(done.stderr.strip().splitlines()[-1])
+
+
+def memory(found: dict[str, float]) -> str:
+    """Say what a command took: its own process, and the largest of its workers where it had some."""
+    worker = f", the largest worker {found['worker'] / 1e6:.0f} MB" if found["worker"] else ""
+    return f"{found['peak'] / 1e6:.0f} MB{worker}"
 
 
 def decoding(folder: Path) -> float:
@@ -94,8 +104,7 @@ def main() -> None:
             ):
                 found = measured(*verb)
                 each = 1000 * found["seconds"] / count
-                took = f"{found['seconds']:.1f} s ({each:.2f} ms each), {found['peak'] / 1e6:.0f} MB"
-                print(f"{count} pictures, {verb[0]}: {took}")
+                print(f"{count} pictures, {verb[0]}: {found['seconds']:.1f} s ({each:.2f} ms each), {memory(found)}")
         if asked.camera:
             folder = Path(temporary, "camera")
             camera_pictures(folder, asked.camera)
@@ -103,7 +112,7 @@ def main() -> None:
             found = measured("check", str(folder), "--json")
             print(
                 f"{asked.camera} pictures of 12 megapixels: decoding {alone:.1f} s, check {found['seconds']:.1f} s "
-                f"({found['seconds'] / alone:.2f} times), {found['peak'] / 1e6:.0f} MB"
+                f"({found['seconds'] / alone:.2f} times), {memory(found)}"
             )
 
 
