@@ -76,7 +76,10 @@ def leaks(seen: Sequence[Seen], held_out: Sequence[Seen], place: str) -> Iterato
         if found is not None:
             reason = f"{place}/{one.file} is held out for validation, but training sees it{' mirrored' * found[1]}"
             yield warns(
-                "validation-leak", found[0].file, reason, "remove one of them; otherwise the validation loss flatters"
+                "validation-leak",
+                found[0].file,
+                reason,
+                "remove one of them; otherwise training looks better than it is",
             )
 
 

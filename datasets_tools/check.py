@@ -159,7 +159,7 @@ def _present(captions: Mapping[str, Caption | None]) -> dict[str, Caption]:
 
 def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:
     if not sights:
-        reason = f"none of the pictures in {scanned.manifest.folder} can be used"
+        reason = "none of the pictures can be used"
         yield blocks("no-images", "", reason, "replace the unreadable files")
     elif len(sights) < _FEW:
         reason = f"{len(sights)} pictures: the adapter will copy them rather than learn the look"
@@ -171,7 +171,7 @@ def _about_presence(captions: Mapping[str, Caption | None], trigger: str) -> Ite
     then = f'the trigger "{trigger}" alone' if trigger else "no text at all"
     remedy = "write what the picture shows (not its style) into a .txt file of the same name"
     if missing and len(missing) == len(captions):
-        reason = f"no picture has a caption; all are trained with {then}, so prompts will steer the adapter less"
+        reason = f"no picture has a caption; all are trained with {then}, so a prompt has less say in what is drawn"
         yield warns("captions-none", "", reason, remedy)
         return
     for file in missing:

@@ -31,7 +31,11 @@ class DatasetError(Exception):
 
 
 class UnreadableImage(DatasetError):
-    pass
+    """`passing` says that the same bytes may be readable another time: memory was short, a codec was not there."""
+
+    def __init__(self, message: str, *, hint: str = "", passing: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.passing = passing
 
 
 class UnreadableCaption(DatasetError):

@@ -79,6 +79,7 @@ TITLES = {
     "folder-repeats": "Folders named with a number of repeats",
     "name-collision": "Names that collide on other systems",
     "link-refused": "Links that are not followed",
+    "table-unused": "Tables that are not read",
     "other-files": "Files that are not used",
 }
 

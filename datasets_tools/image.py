@@ -140,8 +140,11 @@ def open_picture(
         if image.format == "PNG":
             _verify_checksums(data)
         stored = image.tag_v2.get(ExifTag.Orientation, 1) if isinstance(image, TiffImageFile) else 1
+        deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode in {"RGB", "RGBA", "LA"})
         image.load()
         notes: list[str] = []
+        if deep:  # Pillow reads these as 8 bits; greys come with 16 and are scaled below
+            notes.append("sixteen-bit")
         if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photo with its depth map
             notes.append("animated")
         turn = _turn(image, notes)
@@ -258,7 +261,7 @@ def _explained(name: str, data: bytes, limits: Limits) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise _too_large(name, "too many pixels", limits) from error
     except MemoryError as error:
-        raise UnreadableImage(f"{name} does not fit into memory", hint="scale it down") from error
+        raise UnreadableImage(f"{name} does not fit into memory", hint="scale it down", passing=True) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more on bad bytes
         raise refusal(name, data, error, FORMATS) from error
 

@@ -11,13 +11,14 @@ from datasets_tools.caption import SIDECARS
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.manifest import leaves, name_order
+from datasets_tools.metadata import is_metadata
 from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
 
 __all__ = ["Listing", "list_folder", "no_images"]
 
 _IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "manifest.jsonl", "icon\r"}
 _IGNORED_FOLDERS = {"__macosx"}
-_TEXTS = (*SIDECARS, ".jsonl", ".csv")
+_TABLES = (".jsonl", ".csv")
 _NAMED = 5  # so many files are named in a finding about several
 
 
@@ -47,8 +48,10 @@ def list_folder(folder: Path, *, skip: Sequence[Path] = ()) -> Listing:
         suffix = PurePosixPath(file).suffix.lower()
         if suffix in PICTURE_SUFFIXES:
             pictures.append(file)
-        elif suffix in _TEXTS:
+        elif suffix in SIDECARS or is_metadata(file):
             texts.append(file)
+        elif suffix in _TABLES:
+            findings.append(_unread_table(file))
         elif _is_picture(root / file):
             pictures.append(file)
         else:
@@ -168,6 +171,11 @@ def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
         named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
         reason = f"{len(others)} other file{'s are' if len(others) > 1 else ' is'} not used: {named}"
         yield notes("other-files", "", reason, "nothing, if they are not pictures")
+
+
+def _unread_table(file: str) -> Finding:
+    reason = "tables of this name are not read: captions and rights stand in metadata.csv, metadata.jsonl or rights.csv"
+    return warns("table-unused", file, reason, "rename it if it holds captions or rights; else take it away")
 
 
 def _link(file: str) -> Finding:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "Seen", "decode_row", "look_at", "seen_from_row"]
 
-_VERSION = 2  # raise it when the same file would be seen differently: journals then start anew
+_VERSION = 3  # raise it when the same file would be seen differently: journals then start anew
 _SIDE = 512  # pixels of the shorter side at which pictures are measured: about what training sees
 
 
@@ -70,7 +70,8 @@ def look_at(file: str, look: Look, *, decode: Callable[[str], Seen] | None = Non
     if known is not None:
         return seen_from_row(file, known)
     seen = decode(file) if decode else _look(file, look)
-    if seen.sha256:  # empty where the file vanished or crashed the decoder: that may be another time
+    passing = seen.refused is not None and seen.refused.passing
+    if seen.sha256 and not passing:  # it has none where the file vanished or crashed the decoder: that may pass too
         look.journal.add(_key(seen.sha256, look), _to_row(seen))
     return seen
 
@@ -81,10 +82,12 @@ def decode_row(file: str, look: Look) -> dict[str, Any]:
 
 
 def _key(sha256: str, look: Look) -> str:
-    from datasets_tools.image import DEFAULT_LIMITS
+    from datasets_tools.image import DEFAULT_LIMITS, FORMATS
 
     limits = look.limits or DEFAULT_LIMITS
-    return f"{_VERSION}:{sha256}:{bytes(look.background).hex()}:{limits.max_pixels}:{limits.max_side}"
+    return (
+        f"{_VERSION}:{'+'.join(FORMATS)}:{sha256}:{bytes(look.background).hex()}:{limits.max_pixels}:{limits.max_side}"
+    )
 
 
 def _read(file: str, look: Look) -> bytes:
@@ -143,7 +146,11 @@ def _impression(image: "Image") -> tuple[int, int, tuple[float, float, float]]:
 def _to_row(seen: Seen) -> dict[str, Any]:
     """Return what was seen as JSON values, without the name: the same bytes may lie under several."""
     if seen.refused is not None:
-        return {"sha256": seen.sha256, "bytes": seen.bytes, "refused": [str(seen.refused), seen.refused.hint]}
+        return {
+            "sha256": seen.sha256,
+            "bytes": seen.bytes,
+            "refused": [str(seen.refused), seen.refused.hint, seen.refused.passing],
+        }
     return {
         "sha256": seen.sha256,
         "bytes": seen.bytes,
@@ -162,8 +169,8 @@ def _to_row(seen: Seen) -> dict[str, Any]:
 def seen_from_row(file: str, row: Mapping[str, Any]) -> Seen:
     """Return what was seen of a file from the JSON values that `decode_row` gave, for it or for one of equal bytes."""
     if "refused" in row:
-        message, hint = row["refused"]
-        refused = UnreadableImage(message, hint=hint)
+        message, hint, passing = row["refused"]
+        refused = UnreadableImage(message, hint=hint, passing=passing)
         return Seen(file=file, sha256=row["sha256"], bytes=row["bytes"], refused=refused)
     quality = dict(row["quality"])
     quality["border"] = tuple(quality["border"])

@@ -1,16 +1,13 @@
 """Turn a folder of pictures into a manifest: scanned, captioned, checked, with a size and a crop for each picture."""
 
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets_tools.caption import Captioner, with_trigger
-from datasets_tools.captioners import captioner as captioner_named
 from datasets_tools.check import DataSettings, report_on
-from datasets_tools.errors import NoImages
+from datasets_tools.errors import DatasetError, NoImages
 from datasets_tools.health import Report
 from datasets_tools.manifest import Manifest, Record
 from datasets_tools.scan import Progress, Scan
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["MANIFEST", "Prepared", "Quarantined", "prepare_folder"]
 
 MANIFEST = "manifest.jsonl"
-_log = logging.getLogger("datasets_tools")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,25 +59,22 @@ def prepare_folder(
     settings: DataSettings,
     *,
     out: Path | None = None,
-    captioner: str = "",
     today: date | None = None,
     journal: "Journal | None" = None,
     on_progress: Progress | None = None,
 ) -> Prepared:
     """Scan the folder and write its manifest, by default as `manifest.jsonl` inside it.
 
-    With a captioner (a name of `captioner_names()`) pictures without a caption get one; no caption file is written or
-    changed. Unreadable pictures are listed, not moved, and never stop the rest. With a journal only pictures that
-    changed are decoded, also after an interrupted call. Raises NoImages when nothing is left, and DatasetError or
-    OutOfSpace when the manifest cannot be written, before any picture is read where that is certain; an older one then
-    stays as it was.
+    Unreadable pictures are listed, not moved, and never stop the rest. With a journal only pictures that changed are
+    decoded, also after an interrupted call. Raises NoImages when nothing is left, and DatasetError or OutOfSpace when
+    the manifest cannot be written or would replace a file that is none, before any picture is read where that is
+    certain; an older one then stays as it was.
     """
-    if captioner:
-        captioner_named(captioner)  # an unknown one is refused before any work
     folder = Path(folder)
     path = folder / MANIFEST if out is None else Path(out)
     if out is not None or folder.is_dir():  # a missing folder is the scan's to refuse: it knows the near names
         require_writable(path)
+    _require_own(path)
     known = journal.added if journal else 0
     scanned = settings.scan(folder, journal=journal, on_progress=on_progress)
     changed = journal.added - known if journal else len(scanned.pictures)
@@ -90,8 +83,18 @@ def prepare_folder(
         raise _nothing_left(scanned, quarantined)
     report = report_on(scanned, settings, today=today, journal=journal)
     root = scanned.manifest.folder
-    Manifest(root, tuple(_records(report, scanned, captioner, settings.trigger, journal))).write(path)
+    Manifest(root, tuple(_records(report))).write(path)
     return Prepared(manifest_path=path, images=len(report.sights), quarantined=quarantined, changed=changed)
+
+
+def _require_own(path: Path) -> None:
+    """Refuse to replace a file of this name that some other program or person wrote."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        first = file.readline(1 << 20)
+    if first.strip() and not (b'"file"' in first and b'"sha256"' in first):
+        raise DatasetError(f"{path} is not a manifest of ours", hint="move it away or rename it; nothing was written")
 
 
 def _nothing_left(scanned: Scan, quarantined: tuple[Quarantined, ...]) -> NoImages:
@@ -111,44 +114,11 @@ def _quarantined(scanned: Scan) -> Iterator[Quarantined]:
             yield Quarantined(file=finding.file, reason=finding.reason)
 
 
-def _records(
-    report: Report, scanned: Scan, captioner: str, trigger: str, journal: "Journal | None"
-) -> Iterator[Record]:
+def _records(report: Report) -> Iterator[Record]:
     """Yield the records with everything that was found out, in their order."""
     codes: dict[str, dict[str, None]] = {}
     for finding in report.findings:
         codes.setdefault(finding.file, {})[finding.code] = None
-    caption = _captions(scanned, captioner, journal)
     for sight in report.sights:
-        record = replace(sight.record, bucket=sight.bucket, crop=sight.crop)
-        record = replace(record, findings=tuple(codes.get(record.file, ())))
-        found = scanned.captions.by_image.get(record.file)
-        if captioner and not (found is not None and found.text):
-            record = replace(record, caption=with_trigger(caption(record), trigger))
-        yield record
-
-
-def _captions(scanned: Scan, name: str, journal: "Journal | None") -> Callable[[Record], str]:
-    """Return how a picture without a caption gets one; what the journal knows is not asked again."""
-    chosen = captioner_named(name) if name else None
-
-    def caption(record: Record) -> str:
-        assert chosen is not None
-        key = f"caption:{name}:{record.file}:{record.sha256}"
-        known = journal.find(key) if journal else None
-        if known is not None:
-            return str(known["caption"])
-        text = _captioned(chosen, scanned.manifest.path(record))
-        if journal and text:
-            journal.add(key, {"caption": text})
-        return text
-
-    return caption
-
-
-def _captioned(chosen: Captioner, file: Path) -> str:
-    try:
-        return chosen.caption(file)
-    except Exception:  # noqa: BLE001 - a plug-in may fail in any way; captioning never blocks training
-        _log.warning("captioner %s failed on %s; it stays without a caption", chosen.name, file, exc_info=True)
-        return ""
+        found = tuple(codes.get(sight.record.file, ()))
+        yield replace(sight.record, bucket=sight.bucket, crop=sight.crop, findings=found)

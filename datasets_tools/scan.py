@@ -77,6 +77,7 @@ def scan_folder(
     seen, palette = _look_at_all(look, listing.pictures, on_progress, workers)
     captions = find_captions(listing.folder, listing.pictures, listing.texts)
     used = [one for one in seen if one.refused is None and one.file not in captions.excluded]
+    repeats = _repeats([one.file for one in used])
     findings = [
         *listing.findings,
         *(_unreadable(listing.folder, one) for one in seen if one.refused is not None),
@@ -85,9 +86,9 @@ def scan_folder(
         *near_duplicates(used),
         *captions.findings,
         *(_excluded(file, where) for file, where in captions.excluded.items()),
-        *_about_repeats(used),
+        *_about_repeats(repeats),
     ]
-    records = tuple(_record(one, captions, trigger) for one in used)
+    records = tuple(_record(one, captions, trigger, times) for one, times in zip(used, repeats, strict=True))
     manifest = Manifest(listing.folder, _relative_repeats(records))
     return Scan(manifest=manifest, pictures=tuple(used), palette=palette, findings=tuple(findings), captions=captions)
 
@@ -137,7 +138,7 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _record(one: Seen, captions: Captions, trigger: str) -> Record:
+def _record(one: Seen, captions: Captions, trigger: str, repeats: int) -> Record:
     caption = captions.by_image.get(one.file)
     return Record(
         file=one.file,
@@ -148,12 +149,21 @@ def _record(one: Seen, captions: Captions, trigger: str) -> Record:
         caption=with_trigger("" if caption is None else caption.text, trigger),
         trigger=trigger,
         orientation=one.orientation,
-        repeats=float(_repeats(one.file) or 1),
+        repeats=float(repeats),
         rights=captions.rights.get(one.file),
     )
 
 
-def _repeats(file: str) -> int | None:
+def _repeats(files: Sequence[str]) -> list[int]:
+    """Return what the folders named like `10_name` state, 1 where none does or where the numbers only count folders."""
+    stated = [_stated_repeats(file) for file in files]
+    numbers = set(stated) - {None}
+    if len(numbers) > 1 and numbers == set(range(1, len(numbers) + 1)):  # 1_faces, 2_hands, 3_rooms
+        return [1] * len(files)
+    return [number or 1 for number in stated]
+
+
+def _stated_repeats(file: str) -> int | None:
     """Return the number that the nearest folder named `10_name` states, or None."""
     for part in reversed(PurePosixPath(file).parts[:-1]):
         stated = _REPEATS.match(part)
@@ -168,12 +178,14 @@ def _relative_repeats(records: tuple[Record, ...]) -> tuple[Record, ...]:
     return tuple(replace(record, repeats=record.repeats / least) for record in records)
 
 
-def _about_repeats(used: Sequence[Seen]) -> Iterator[Finding]:
-    counts = Counter(_repeats(one.file) for one in used)
+def _about_repeats(repeats: Sequence[int]) -> Iterator[Finding]:
+    counts = Counter(repeats)
     if len(counts) > 1:  # one number for all changes nothing
-        said = ", ".join(f"{count} pictures {number or 1} times" for number, count in counts.most_common())
+        said = ", ".join(f"{count} pictures {number} times" for number, count in counts.most_common())
         reason = f"folders are named like 10_name, so an epoch shows {said}"
-        yield notes("folder-repeats", "", reason, "rename the folders if the numbers mean something else")
+        yield notes(
+            "folder-repeats", "", reason, "set data.repeats, or rename the folders, if the numbers mean no repeats"
+        )
 
 
 def _unreadable(root: Path, one: Seen) -> Finding:

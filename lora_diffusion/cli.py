@@ -15,7 +15,7 @@ import typer
 
 from lora_diffusion.cli_caption import captions
 from lora_diffusion.cli_files import VERBS, Adapters, Base, Out, read_parts
-from lora_diffusion.console import Json, answer, say
+from lora_diffusion.console import Json, answer, now, say
 from lora_diffusion.errors import LoraDiffusionError, UsageError
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ def prepare(
     from lora_diffusion.progress import Progress
 
     with Progress("prepare") as progress:
-        done = prepare_source(folder, overrides or [], captioner=captioner, today=date.today(), on_event=progress)
+        done = prepare_source(
+            folder, overrides or [], captioner=captioner, when=now(), today=date.today(), on_event=progress
+        )
     bad = [f"left out: {each.file}: {each.reason}" for each in done.quarantined]
     told = f"{done.images} pictures ({done.changed} new or changed, {done.encoded} encoded) -> {done.manifest_path}"
     answer(done.to_dict(), as_json, "\n".join([*bad, told]))
@@ -200,6 +202,9 @@ def run(arguments: Sequence[str]) -> int:
         say("stopped")
         return 3
     except SystemExit as left:
+        if left.code == 130:  # how typer leaves on Ctrl-C
+            say("stopped")
+            return 3
         return int(left.code or 0)
     except Exception as error:  # noqa: BLE001 - typer's own errors carry how they want to be shown
         return _leave(error)

@@ -1,13 +1,12 @@
 """`lora-diffusion caption`: see, edit and write the captions of a folder. Edits are shown first and can be undone."""
 
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_diffusion.console import Json, answer, say
+from lora_diffusion.console import Json, answer, now, say
 
 if TYPE_CHECKING:
     from datasets_tools.edit import Edit
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["captions"]
 
 captions = typer.Typer(
-    help="See, edit and write captions. Edits only show what they would do until --apply; undo takes them back.",
+    help="See, edit and write captions. Edits are shown until --apply writes them; fill, exclude and include write.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -168,7 +167,7 @@ def fill(
             captioner_named(captioner),
             overwrite=overwrite,
             select=files,
-            when=_now(),
+            when=now(),
             on_progress=lambda at, total: progress.show("caption", at, total),
         )
     for file in done.skipped:
@@ -181,7 +180,7 @@ def exclude(folder: Folder, names: Names, as_json: Json = False) -> None:
     """Leave pictures out of training, without moving them."""
     from datasets_tools.editing import exclude_pictures
 
-    _applied(exclude_pictures(folder, names, when=_now()), as_json)
+    _applied(exclude_pictures(folder, names, when=now()), as_json)
 
 
 @captions.command()
@@ -189,7 +188,7 @@ def include(folder: Folder, names: Names, as_json: Json = False) -> None:
     """Take excluded pictures in again."""
     from datasets_tools.editing import include_pictures
 
-    _applied(include_pictures(folder, names, when=_now()), as_json)
+    _applied(include_pictures(folder, names, when=now()), as_json)
 
 
 @captions.command()
@@ -218,7 +217,7 @@ def _edit(folder: Path, edit: "Edit", files: str, apply: bool, as_json: bool, *,
     from datasets_tools.editing import apply_edits, preview_edits
 
     if apply:
-        _applied(apply_edits(folder, [edit], seed=seed, select=files, when=_now()), as_json)
+        _applied(apply_edits(folder, [edit], seed=seed, select=files, when=now()), as_json)
         return
     changed = preview_edits(folder, [edit], seed=seed, select=files)
     answer({"applied": False, **_changes(changed)}, as_json, _told(changed))
@@ -240,7 +239,3 @@ def _changes(changed: "tuple[Edited, ...]") -> dict[str, Any]:
 def _told(changed: "tuple[Edited, ...]") -> str:
     lines = [f"{one.file}\n  - {one.before or '(none)'}\n  + {one.after or '(none)'}" for one in changed]
     return "\n".join(lines) or "nothing changes"
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -2,11 +2,12 @@
 
 import json
 import sys
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Json", "answer", "say"]
+__all__ = ["Json", "answer", "now", "say"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object.")]
 
@@ -14,6 +15,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON objec
 def answer(found: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result: as one JSON object, or as text."""
     sys.stdout.write((json.dumps(found, ensure_ascii=False) if as_json else text) + "\n")
+
+
+def now() -> str:
+    """Return the time as a history tells it, with the offset from UTC."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def say(text: str) -> None:

@@ -172,6 +172,16 @@ def test_prepare_with_a_base_model_encodes_what_training_then_finds(capsys, plan
     assert (again["encoded"], again["changed"]) == (0, 0)
 
 
+def test_prepare_captions_what_has_no_caption_so_that_training_reads_it(capsys, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 3)
+    for path in folder.glob("*.txt"):
+        path.unlink()
+    answer(capsys, "prepare", folder, f"cache={tmp_path / 'cache'}", "--captioner", "palette")
+    assert all(row["caption"] for row in answer(capsys, "caption", "list", folder)["captions"])
+    answer(capsys, "caption", "undo", folder)
+    assert not any(row["caption"] for row in answer(capsys, "caption", "list", folder)["captions"])
+
+
 def test_captions_are_shown_edited_and_taken_back(capsys, tmp_path):
     folder = tiny.pictures(tmp_path / "p", 3)
     before = {path.name: path.read_bytes() for path in folder.glob("*.txt")}

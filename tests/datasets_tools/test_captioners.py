@@ -1,6 +1,7 @@
 import csv
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -98,6 +99,7 @@ def test_every_captioner_that_is_found_keeps_the_protocol(name, request, picture
 def test_listing_the_captioners_imports_none_of_them():
     code = """
 import sys
+from pathlib import Path
 from datasets_tools.captioners import captioner_names
 names = captioner_names()
 loaded = [name for name in sys.modules if name.startswith("datasets_tools.captioners.")]
@@ -238,6 +240,7 @@ def test_a_tagger_without_folder_or_with_a_wrong_threshold_is_refused(argument, 
 def test_without_onnxruntime_the_exact_command_is_said(tagger):
     code = f"""
 import sys
+from pathlib import Path
 sys.modules["onnxruntime"] = None
 from datasets_tools.captioners import captioner
 try:
@@ -247,3 +250,18 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "DatasetError pip install 'lora-diffusion[tagger]'"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "DSC01234", "IMG_2041", "PXL_20240312_101112", "WhatsApp Image 2024-03-12 at 10.11.12", "20240312_101112",
+        "Screenshot 2024-03-12 at 10.11.12", "3f2a9c1e-aaaa-4bbb-8ccc-0123456789ab", "Bildschirmfoto 2024-03-12 um 10",
+    ],
+)  # fmt: skip
+def test_names_that_devices_make_say_nothing(name):
+    assert captioner("filename").caption(Path(f"{name}.jpg")) == ""
+
+
+def test_words_of_people_stay():
+    assert captioner("filename").caption(Path("red-house_3 facade.jpg")) == "red house facade"

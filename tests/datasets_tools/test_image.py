@@ -1,3 +1,4 @@
+import struct
 import subprocess
 import sys
 import zlib
@@ -443,3 +444,15 @@ def test_transparent_palettes_have_a_detail():
 
 def test_pixels_leave_no_profile_to_be_applied_twice(tmp_path: Path):
     assert load_image(encoded(scene(), "PNG", icc_profile=wide_gamut_profile())).info == {}
+
+
+def test_sixteen_bits_per_colour_are_noted():
+    row = b"\0" + bytes(range(6)) * 4
+    header = struct.pack(">IIBBBBB", 4, 2, 16, 2, 0, 0, 0)
+    data = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(row * 2))
+        + png_chunk(b"IEND", b"")
+    )
+    assert open_picture(data).notes == ("sixteen-bit",)

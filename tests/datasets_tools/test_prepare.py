@@ -5,8 +5,7 @@ import pytest
 
 from datasets_tools import DataSettings, prepare_folder, read_manifest, storage
 from datasets_tools.bucket import Bucket, BucketRule, crop_for
-from datasets_tools.captioners import filename
-from datasets_tools.errors import DatasetError, InvalidSetting, NoImages, OutOfSpace
+from datasets_tools.errors import DatasetError, NoImages, OutOfSpace
 from datasets_tools.journal import Journal
 from datasets_tools.manifest import Rights
 from tests.datasets_tools.corpus import photos, scene
@@ -70,47 +69,10 @@ def test_an_interrupted_call_loses_nothing(tmp_path):
     assert len(read_manifest(pictures / "manifest.jsonl").records) == 12
 
 
-def test_a_captioner_is_asked_once_for_a_picture(tmp_path, monkeypatch):
-    pictures, journal = photos(tmp_path / "red_house", 2, captions=False), tmp_path / "scan.jsonl"
-    asked = []
-
-    def caption(self, file):
-        asked.append(file)
-        return "a house"
-
-    monkeypatch.setattr(filename._FromFileName, "caption", caption)
-    for _ in range(2):
-        done = prepare_folder(pictures, WANTED, captioner="filename", journal=Journal(journal))
-        assert {record.caption for record in read_manifest(done.manifest_path).records} == {"brndx, a house"}
-    assert len(asked) == 2
-
-
 def test_preparing_again_gives_the_same_bytes(tmp_path):
     photos(tmp_path, 3)
     first = prepare_folder(tmp_path, WANTED).manifest_path.read_bytes()
     assert prepare_folder(tmp_path, WANTED).manifest_path.read_bytes() == first
-
-
-def test_a_captioner_fills_only_what_is_missing_and_changes_no_file(tmp_path):
-    photos(tmp_path, 1)
-    scene(seed=9).save(tmp_path / "red_house.png")
-    before = sorted(tmp_path.iterdir())
-    prepared = prepare_folder(tmp_path, WANTED, captioner="filename", out=tmp_path / "out" / "m.jsonl")
-    captions = [record.caption for record in read_manifest(prepared.manifest_path, folder=tmp_path).records]
-    assert captions == ["brndx, a shape, number 0", "brndx, red house"]
-    assert sorted(path for path in tmp_path.iterdir() if path.is_file()) == before
-
-
-def test_a_captioner_that_fails_never_blocks(tmp_path, monkeypatch, caplog):
-    photos(tmp_path, 2, captions=False)
-    monkeypatch.setattr(filename._FromFileName, "caption", lambda self, file: 1 / 0)
-    assert prepare_folder(tmp_path, WANTED, captioner="filename").images == 2
-    assert "failed on" in caplog.text
-
-
-def test_an_unknown_captioner_is_refused_before_any_work(tmp_path):
-    with pytest.raises(InvalidSetting, match="captioner"):
-        prepare_folder(tmp_path / "missing", WANTED, captioner="nope")
 
 
 def test_nothing_readable_is_said_with_the_first_reason_and_nothing_is_written(tmp_path):
@@ -134,3 +96,11 @@ def test_an_older_manifest_survives_a_full_or_read_only_disk(tmp_path, monkeypat
         prepare_folder(tmp_path, WANTED)
     assert refused.value.hint
     assert (tmp_path / "manifest.jsonl").read_bytes() == old
+
+
+def test_a_file_of_that_name_from_elsewhere_is_not_replaced(tmp_path):
+    photos(tmp_path, 2)
+    (tmp_path / "manifest.jsonl").write_text('{"file": "photo 00.png", "text": "my precious caption"}\n')
+    with pytest.raises(DatasetError, match="not a manifest of ours"):
+        prepare_folder(tmp_path, WANTED)
+    assert "precious" in (tmp_path / "manifest.jsonl").read_text()

@@ -280,3 +280,28 @@ def test_a_second_scan_with_a_journal_decodes_only_what_changed(tmp_path):
     third = scan_folder(pictures, journal=Journal(place))
     assert len(place.read_bytes().splitlines()) == 6
     assert third == scan_folder(pictures)
+
+
+def test_numbers_that_only_count_the_folders_are_no_repeats(tmp_path):
+    for number, name in enumerate(("faces", "hands", "rooms"), 1):
+        photos(tmp_path / f"{number}_{name}", number)
+    found = scan_folder(tmp_path)
+    assert {record.repeats for record in found.manifest.records} == {1.0}
+
+
+def test_tables_that_nobody_reads_are_named(tmp_path):
+    photos(tmp_path, 2)
+    for name in ("captions.csv", "prompts.jsonl", "metadata.jsonl"):
+        (tmp_path / name).write_text("")
+    assert codes(scan_folder(tmp_path)) == {("table-unused", "captions.csv"), ("table-unused", "prompts.jsonl")}
+
+
+def test_what_memory_did_not_suffice_for_is_tried_again(tmp_path, monkeypatch):
+    from datasets_tools import image
+
+    photos(tmp_path / "pictures", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(image, "_header", lambda data, formats: (_ for _ in ()).throw(MemoryError))
+        first = scan_folder(tmp_path / "pictures", journal=Journal(tmp_path / "scan.jsonl"))
+    assert len(first.manifest.records) == 0
+    assert len(scan_folder(tmp_path / "pictures", journal=Journal(tmp_path / "scan.jsonl")).manifest.records) == 2
