@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from lora_diffusion.files.adapter import Adapter as Adapter
     from lora_diffusion.files.adapter import read_adapter as read_adapter
     from lora_diffusion.files.adapter import write_adapter as write_adapter
+    from lora_diffusion.files.fix import fix_adapter as fix_adapter
     from lora_diffusion.files.inspect import Inspection as Inspection
     from lora_diffusion.files.inspect import inspect_adapter as inspect_adapter
+    from lora_diffusion.files.plot import plot_norms as plot_norms
     from lora_diffusion.generation.blend import Blend as Blend
     from lora_diffusion.generation.blend import Blended as Blended
     from lora_diffusion.generation.blend import blend as blend
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from lora_diffusion.merging import merge as merge
     from lora_diffusion.parts import PartSpec as PartSpec
     from lora_diffusion.parts import parse_part as parse_part
+    from lora_diffusion.preparing import prepare_source as prepare_source
     from lora_diffusion.resizing import Resized as Resized
     from lora_diffusion.resizing import resize as resize
     from lora_diffusion.settings import from_toml as from_toml
@@ -69,11 +72,14 @@ _HOMES = {
     "conflict": "conflicts",
     "export": "exporting",
     "extract": "extracting",
+    "fix_adapter": "files.fix",
     "from_toml": "settings",
     "inspect_adapter": "files.inspect",
     "merge": "merging",
     "parse_part": "parts",
     "plot_conflict": "conflicts",
+    "plot_norms": "files.plot",
+    "prepare_source": "preparing",
     "read_adapter": "files.adapter",
     "read_settings": "generation.picture",
     "resize": "resizing",

@@ -9,7 +9,7 @@ from lora_diffusion.card import Card, check_card, write_card
 from lora_diffusion.errors import UsageError
 from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_adapter
 from lora_diffusion.files.folder import WEIGHTS
-from lora_diffusion.files.metadata import redact
+from lora_diffusion.files.metadata import redact, require_public
 from lora_diffusion.files.report import Report
 from lora_diffusion.generation.blend import Blended, Part, blend, blend_error
 from lora_diffusion.outputs import require_free
@@ -44,9 +44,10 @@ def export(
     """Write an adapter for other programs and people.
 
     The defaults are what every program reads at half the size: kohya keys in fp16, whose rounding (3e-4 of a delta) is
-    far below what training leaves. `privacy` is "public", "team" or "private" (see `files.metadata.redact`). Raises
-    UsageError where `path` exists and `overwrite` is not set, and as `read_adapter` and `write_adapter` do. `cards` are
-    pages about the adapter, in Markdown or HTML, that are written after it.
+    far below what training leaves. `privacy` is "public", "team" or "private" (see `files.privacy.redact`). `cards` are
+    pages about the adapter, in Markdown or HTML, that are written after it. Raises UsageError where `path` exists and
+    `overwrite` is not set, or where the name of a public adapter gives someone away, and as `read_adapter` and
+    `write_adapter` do.
     """
     path = Path(path)
     require_free(path, overwrite)
@@ -54,6 +55,8 @@ def export(
         check_card(card, overwrite)
     adapter = source if isinstance(source, Adapter) else read_adapter(source)
     shared = redact(adapter.metadata, privacy)
+    if privacy == "public":  # the name becomes the file's title
+        require_public({"modelspec.title": adapter.name})
     report = write_adapter(replace(adapter, metadata=shared), path, dialect=dialect, dtype=dtype)
     sha256, precision = _sha256(path), dtype or "as found"
     for card in cards:

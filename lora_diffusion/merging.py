@@ -23,7 +23,7 @@ from lora_diffusion.files.adapter import SUFFIX, Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, TOKENIZER_KEY, Checkpoint, open_checkpoint
 from lora_diffusion.files.precision import PRECISIONS
 from lora_diffusion.files.report import Report, report_of
-from lora_diffusion.files.safe import HASH_KEY, PAYLOAD_KEY, open_safe
+from lora_diffusion.files.safe import HASH_KEY, HASHES, open_safe
 from lora_diffusion.files.writing import Planned, write_safe
 from lora_diffusion.folding import Folding, folding
 from lora_diffusion.outputs import require_free
@@ -184,7 +184,7 @@ def _metadata(job: Folding, lender: Checkpoint | None) -> dict[str, str]:
         own[CONFIGS_KEY] = json.dumps(source.configs, sort_keys=True)
     if source.tokenizer:
         own[TOKENIZER_KEY] = json.dumps(source.tokenizer, sort_keys=True)
-    kept = {key: value for key, value in checkpoint.metadata.items() if key not in (HASH_KEY, PAYLOAD_KEY)}
+    kept = {key: value for key, value in checkpoint.metadata.items() if key not in HASHES}
     return {**kept, **own}
 
 

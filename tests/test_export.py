@@ -91,3 +91,10 @@ def test_a_blend_in_a_file_is_compared_with_the_sum_it_was_meant_to_be(tmp_path)
     cut = blend_to_file(parts, tmp_path / "cut.safetensors", method="", rank=2)
     assert 0.05 < cut.report.total < 1
     assert max(read_adapter(cut.path).ranks) == 2
+
+
+def test_a_public_file_is_refused_a_name_that_gives_someone_away(tmp_path):
+    named = replace(sample_adapter(), name="ada.lovelace@example.com")
+    with pytest.raises(UsageError, match="public"):
+        export(named, tmp_path / "x.safetensors", privacy="public")
+    assert not (tmp_path / "x.safetensors").exists()
