@@ -193,10 +193,15 @@ class Session:
             self._open_books()
 
     def run_steps(self, stop: StopRequest) -> Trained:
-        """Take every step that is left. Work is saved when a stop is asked for."""
+        """Take every step that is left. Work is saved when a stop is asked for.
+
+        The adapter is written as soon as it is whole: what fails after that does not cost it.
+        """
         plan = self.run.plan
+        self._write_if_whole()
         while self.step < plan.run.steps:
             self._take_step()
+            self._write_if_whole()
             if self.validation and self._due(plan.validation.every):
                 self._validate(self.validation)
             if self._any(bool(stop)) and self.step < plan.run.steps:
@@ -206,11 +211,13 @@ class Session:
                 self._snapshot()
             if plan.previews.every and self._due(plan.previews.every) and self.step < plan.run.steps:
                 self._preview()
-        if self.accelerator.is_main_process:
-            write_adapter(self._adapter(), self.run.adapter, dialect="kohya", dtype="fp32")
         if plan.previews.every:
             self._preview()
         return self._end("finished")
+
+    def _write_if_whole(self) -> None:
+        if self.step == self.run.plan.run.steps and self.accelerator.is_main_process:
+            write_adapter(self._adapter(), self.run.adapter, dialect="kohya", dtype="fp32")
 
     def _due(self, every: int) -> bool:
         """Say whether something that happens every so many steps (0: never), and after the last one, happens now."""

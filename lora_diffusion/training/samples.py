@@ -126,10 +126,12 @@ def load_sources(
     ordinary = held_out = None
     if data.regularisation:
         found = look(data.regularisation, trigger="")
+        _require_pictures(found, "data.regularisation")
         _require_rights(found.manifest, data, today)
         ordinary = PictureSet(manifest=found.manifest, samples=_plain_samples(found.manifest, rules[0], trigger=""))
     if plan.validation.folder:
         found = look(plan.validation.folder, trigger=data.trigger)
+        _require_pictures(found, "validation.folder")
         samples = _plain_samples(found.manifest, rules[0], trigger=data.trigger)
         held_out = PictureSet(manifest=found.manifest, samples=samples)
     return Sources(
@@ -154,6 +156,14 @@ def _of_style(found: Scan, data: DataPlan, today: date | None) -> Manifest:
         raise PlanError("without captions nothing calls the style up", hint="set data.trigger to a word of your own")
     _require_rights(manifest, data, today)
     return manifest
+
+
+def _require_pictures(found: Scan, setting: str) -> None:
+    if not found.manifest.records:
+        raise PlanError(
+            f"no picture in {found.manifest.folder} can be used",
+            hint=f"run check on it: it names each reason; or leave {setting} empty",
+        )
 
 
 def bucket_rule(data: DataPlan, *, resolution: int, step: int) -> BucketRule:
