@@ -57,6 +57,7 @@ TITLES = {
     "steps-per-image": "Few or many steps for the pictures",
     "rate-odd": "An unusual learning rate",
     "memory-tight": "Little free memory",
+    "mask-missing": "Pictures without a mask",
     "image-duplicate": "The same file twice",
     "image-near-duplicate": "Pictures that look the same",
     "image-tiny": "Tiny pictures",

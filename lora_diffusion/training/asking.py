@@ -6,9 +6,10 @@ from datasets_tools.bucket import BucketRule
 from datasets_tools.check import DataSettings
 from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import PlanError
+from lora_diffusion.training.masks import ALPHA
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.run import Run
-from lora_diffusion.training.samples import ALPHA, bucket_rule, rgb
+from lora_diffusion.training.samples import bucket_rule, rgb
 
 __all__ = ["FOLDER_GEOMETRY", "data_settings", "folder_rule", "journal_path"]
 

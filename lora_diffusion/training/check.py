@@ -1,20 +1,22 @@
 """Everything that can fail in a plan, found before training: data, base, memory, time, disk, settings."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+from datasets_tools.bucket import BucketRule
 from datasets_tools.caption_lint import Tokens
 from datasets_tools.check import check_folder
 from datasets_tools.errors import DatasetError
 from datasets_tools.finding import Finding, blocks, warns
 from datasets_tools.health import Report
 from datasets_tools.journal import Journal
-from datasets_tools.listing import list_folder, no_images
-from datasets_tools.manifest import Manifest
 from datasets_tools.scan import Progress
 from datasets_tools.storage import free_bytes, human_bytes
 from lora_diffusion.adapters.methods import method
@@ -23,11 +25,20 @@ from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.training.asking import FOLDER_GEOMETRY, data_settings, folder_rule, journal_path
+from lora_diffusion.training.masks import mask_pixels
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory, largest
 from lora_diffusion.training.probe import probe as measure
 from lora_diffusion.training.run import Run
-from lora_diffusion.training.samples import Sample, bucket_rule, bucket_rules, samples_of, with_masks
+from lora_diffusion.training.samples import (
+    Finder,
+    PictureSet,
+    Sample,
+    Sources,
+    bucket_rule,
+    bucket_rules,
+    require_rights,
+)
 
 __all__ = ["check_plan"]
 
@@ -46,23 +57,23 @@ def check_plan(
     written beside the scan journal of a run folder that exists. Raises NoImages where data.folder does not exist.
     """
     base = _Base(plan)
-    refused = list(_about_settings(plan, base))
-    report = check_folder(
-        picture_folder(plan.data.folder),
-        data_settings(plan, base.rule),
-        today=today,
-        tokens=base.tokens,
-        journal=_journal(plan),
-        on_progress=on_progress,
-    )
-    found = [*base.findings, *refused, *_about_amount(plan, report.images), *_about_rate(plan)]
-    samples: list[Sample] = []
-    found += _about_samples(plan, base, report, samples)
+    found = [*base.findings, *_about_settings(plan, base)]
+    with _journal(plan) as journal:
+        report = check_folder(
+            picture_folder(plan.data.folder),
+            data_settings(plan, base.rule),
+            today=today,
+            tokens=base.tokens,
+            journal=journal,
+            on_progress=on_progress,
+        )
+        sources, refused = _sources(plan, base, report, today, journal)
+    found += [*refused, *_about_masks(sources), *_about_amount(plan, report.images), *_about_rate(plan)]
     estimate: dict[str, float] = {}
-    if probe and report.images and not any(finding.severity == "blocks" for finding in found):
-        found += _measured(plan, report, samples, estimate)
+    if probe and sources and not any(finding.severity == "blocks" for finding in found):
+        found += _measured(plan, report, sources.style.samples, estimate)
     found += _about_disk(plan, estimate)
-    return report.with_findings(found, estimate)
+    return report.with_findings(dict.fromkeys(found), estimate)  # a setting may be refused at two places
 
 
 class _Base:
@@ -82,6 +93,9 @@ class _Base:
         except LoraDiffusionError as error:
             self.findings.append(blocks("base-missing", plan.base.path, str(error), error.hint))
         self.rule = folder_rule(plan, geometry)
+
+    def rules(self, plan: TrainPlan) -> tuple[BucketRule, ...]:
+        return bucket_rules(plan.data, resolution=self.rule.resolution, step=self.step)
 
 
 @dataclass(frozen=True)
@@ -105,10 +119,18 @@ def _tokens(tokenizers: Mapping[str, Any]) -> Tokens | None:
     return min(able, key=lambda each: each.limit, default=None)
 
 
-def _journal(plan: TrainPlan) -> Journal | None:
-    """Return the journal of the plan's cache where a run or `prepare` began one: a check begins nothing."""
+@contextmanager
+def _journal(plan: TrainPlan) -> Iterator[Journal]:
+    """Lend the journal of the plan's cache where a run or `prepare` began one, else one that is gone afterwards.
+
+    A check begins nothing that lasts, but looks at the folders twice: as the data's judge and as training does.
+    """
     place = journal_path(plan)
-    return Journal(place) if os.path.exists(place) else None  # a name too long is refused elsewhere
+    if os.path.exists(place):  # unlike Path.exists it takes a name too long, which is refused elsewhere
+        yield Journal(place)
+        return
+    with tempfile.TemporaryDirectory(prefix="lora-diffusion-check-") as temporary:
+        yield Journal(Path(temporary) / "scan.jsonl")
 
 
 def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
@@ -126,21 +148,51 @@ def _about_settings(plan: TrainPlan, base: _Base) -> Iterator[Finding]:
             yield blocks("plan-refused", "", str(error), error.hint)
 
 
-def _about_samples(plan: TrainPlan, base: _Base, report: Report, samples: list[Sample]) -> Iterator[Finding]:
-    """Fill `samples` with every picture at every size; masks, repeats and folders that do not fit are findings."""
+def _sources(
+    plan: TrainPlan, base: _Base, report: Report, today: date | None, journal: Journal
+) -> tuple[Sources | None, list[Finding]]:
+    """Find the pictures as training does; return them, or None where it refuses, and what it refuses or misses."""
+    refused: list[Finding] = []
     if not report.sights:
-        return
-    manifest = Manifest(report.folder, tuple(sight.record for sight in report.sights))
+        return None, refused  # the report says so
+    told = {finding.code for finding in report.findings}
+
+    def ask(find: Callable[[], PictureSet | None]) -> PictureSet | None:
+        try:
+            return find()
+        except (LoraDiffusionError, DatasetError) as error:
+            refused.append(blocks("plan-refused", "", str(error), error.hint))
+            return None
+
     try:
-        rules = bucket_rules(plan.data, resolution=base.rule.resolution, step=base.step)
-        samples += with_masks(samples_of(manifest, rules, plan.data), plan.data)
-        if plan.data.regularisation:
-            folder = picture_folder(plan.data.regularisation)
-            listing = list_folder(folder)
-            if not listing.pictures:
-                raise no_images(listing)
+        finder = Finder(plan=plan, rules=base.rules(plan), journal=journal)
     except (LoraDiffusionError, DatasetError) as error:
-        yield blocks("plan-refused", "", str(error), error.hint)
+        return None, [blocks("plan-refused", "", str(error), error.hint)]
+    style = ask(finder.style)  # its rights are told by picture in the report
+    ordinary = ask(finder.regularisation)
+    if ordinary is not None:
+        ask(lambda: require_rights(ordinary, plan.data, today))
+    held_out = None if "validation-missing" in told else ask(finder.validation)
+    if style is None:
+        return None, refused
+    missing = [finding for finding in style.findings if finding.code == "mask-missing"]
+    return Sources(style=style, regularisation=ordinary, validation=held_out), [*refused, *missing]
+
+
+def _about_masks(sources: Sources | None) -> list[Finding]:
+    """Look at every mask through every crop that it is used with; each that training refuses is a finding."""
+    masked = [sample for sample in sources.style.samples if sample.mask] if sources else []
+    with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="masks") as pool:  # decoding lets other threads run
+        return [finding for finding in pool.map(_about_mask, masked) if finding is not None]
+
+
+def _about_mask(sample: Sample) -> Finding | None:
+    assert sample.mask is not None
+    try:
+        mask_pixels(sample.mask, sample.record, sample.crop)
+    except (LoraDiffusionError, DatasetError) as error:
+        return blocks("plan-refused", sample.record.file, str(error), error.hint)
+    return None
 
 
 def _measured(

@@ -22,6 +22,7 @@ from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Conditioning, Family
 from lora_diffusion.training.asking import journal_path
 from lora_diffusion.training.events import Encoded, OnEvent, Scanned, ignore
+from lora_diffusion.training.masks import MaskFile, mask_pixels
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.processes import settled
 from lora_diffusion.training.run import Run
@@ -31,6 +32,7 @@ from lora_diffusion.training.views import View, applied
 __all__ = ["EncodedSet", "EncodedSources", "Encoder", "Texts", "encode_sources", "fill_cache"]
 
 CODE_VERSION = 2  # of rendering and encoding: raise it when the same picture gives other latents
+_MASK_RULES = 2  # of what a mask may be: raise it when a mask in the cache could be one that is now refused
 
 _DRAWN = 256  # captions that vary and are kept encoded: 60 MB for the 77 x 768 fp32 of Stable Diffusion 1.5
 
@@ -77,25 +79,24 @@ class Encoder:
         self.made: Counter[str] = Counter()
 
     def latents(self, sample: Sample, view: View) -> Tensor:
-        """Return the latents [c, h, w] of a sample in fp32. Raises PlanError where the VAE overflows its dtype."""
+        """Return the latents [c, h, w] of a sample in fp32.
+
+        Raises PlanError where the VAE overflows its dtype, and for a picture that changed since it was scanned.
+        """
         key = self._picture_key(sample, kind="latents", view=asdict(view), encoder=self._of_pictures)
         return self._get("latents", key, lambda: {"latents": self._encoded(sample, view)})["latents"]
 
     def mask(self, sample: Sample, like: Tensor) -> Tensor | None:
         """Return the weights [h, w] of a sample for latents [c, h, w], or None where all of it counts alike.
 
-        Raises PlanError for a mask that is black wherever the crop shows it, or of another shape than its picture.
+        Raises what `mask_pixels` raises of a mask that is not in the cache.
         """
-        if sample.mask is None:
+        found = sample.mask
+        if found is None:
             return None
-        kind = {"kind": "mask", "mask": sample.mask.sha256, "alpha": sample.mask.alpha, "grid": list(like.shape[-2:])}
-        key = self._picture_key(sample, **kind)
-        mask = self._get("masks", key, lambda: {"mask": _rendered_mask(sample, like)})["mask"]
-        if not mask.any():
-            raise PlanError(
-                f"the mask of {sample.record.file} is black: nothing of the picture would count",
-                hint=f"paint what counts white in {sample.mask.path}, or remove the mask",
-            )
+        kind = {"kind": "mask", "mask": found.sha256, "alpha": found.alpha, "grid": list(like.shape[-2:])}
+        key = self._picture_key(sample, **kind, rules=_MASK_RULES)
+        mask = self._get("masks", key, lambda: {"mask": _rendered_mask(found, sample, like)})["mask"]
         return None if mask.min() == 1 else self._mask_floor + (1 - self._mask_floor) * mask
 
     def sizes(self, sample: Sample) -> Conditioning:
@@ -227,19 +228,20 @@ def fill_cache(plan: TrainPlan, *, today: date | None = None, on_event: OnEvent 
     plan = settled(plan)
     path = locate(plan.base.path)
     family = detect(path, plan.base.family)
+    resolution, bucket_step = family.geometry(path)
+    sources = load_sources(
+        plan,
+        resolution=resolution,
+        step=bucket_step,
+        today=today,
+        journal=Journal(journal_path(plan)),
+        on_progress=lambda done, total: on_event(Scanned(done=done, total=total)),
+    )
     dtype, device = DTYPES[plan.run.precision], choose_device(plan.run.device)
     components = family.load(path, dtype=dtype, device=device, tokenizer=plan.base.tokenizer)
     use_attention(components.denoiser, components.text_encoders, plan.run.attention)
     targets = choose_targets(family.slots(components), plan.adapter, family.targets)
     components.denoiser = torch.nn.Identity()
-    sources = load_sources(
-        plan,
-        resolution=components.resolution,
-        step=components.bucket_step,
-        today=today,
-        journal=Journal(journal_path(plan)),
-        on_progress=lambda done, total: on_event(Scanned(done=done, total=total)),
-    )
     with TensorCache(Run(Path(plan.run.out), plan).cache) as cache:
         encoder = Encoder(family, components, cache, plan=plan)
         texts = Texts(encoder, train_text=any(each.startswith("text_encoder") for each in targets))
@@ -247,27 +249,14 @@ def fill_cache(plan: TrainPlan, *, today: date | None = None, on_event: OnEvent 
     return encoder.made.total()
 
 
-def _rendered_mask(sample: Sample, like: Tensor) -> Tensor:
+def _rendered_mask(mask: MaskFile, sample: Sample, like: Tensor) -> Tensor:
     """Return the mask through the picture's crop, averaged down to the grid of the latents."""
-    from datasets_tools.image import render
-    from datasets_tools.mask import load_alpha, load_mask
-
-    assert sample.mask is not None
-    record, (rows, columns) = sample.record, like.shape[-2:]
-    mask = load_alpha(sample.mask.path) if sample.mask.alpha else load_mask(sample.mask.path)
-    if mask is None:
+    rows, columns = like.shape[-2:]
+    seen = mask_pixels(mask, sample.record, sample.crop)
+    if seen is None:
         return torch.ones(rows, columns)
-    # sides of a mask drawn at another resolution are off by at most one pixel of rounding
-    if abs(mask.width * record.height - mask.height * record.width) > max(record.width, record.height):
-        raise PlanError(
-            f"the mask {sample.mask.path} is {mask.width} x {mask.height}, another shape than {record.file} with "
-            f"{record.width} x {record.height}",
-            hint="save the mask at the size of its picture",
-        )
-    pixels = bytearray(render(mask, sample.crop).tobytes())
-    width, height = sample.crop.size
-    values = torch.frombuffer(pixels, dtype=torch.uint8).view(1, height, width).float() / 255
-    return F.adaptive_avg_pool2d(values, (rows, columns))[0]
+    values = torch.frombuffer(bytearray(seen.tobytes()), dtype=torch.uint8).view(1, seen.height, seen.width)
+    return F.adaptive_avg_pool2d(values.float() / 255, (rows, columns))[0]
 
 
 def _name_unmasked(found: PictureSet, masks: list[Tensor | None]) -> None:

@@ -193,10 +193,7 @@ class Session:
             self._open_books()
 
     def run_steps(self, stop: StopRequest) -> Trained:
-        """Take every step that is left. Work is saved when a stop is asked for.
-
-        The adapter is written as soon as it is whole: what fails after that does not cost it.
-        """
+        """Take every step that is left. Work is saved when a stop is asked for, the adapter before it is measured."""
         plan = self.run.plan
         self._write_if_whole()
         while self.step < plan.run.steps:
@@ -359,12 +356,11 @@ class Session:
         )
 
     def _adapter(self) -> Adapter:
-        plan = self.run.plan
         return Adapter(
-            name=plan.adapter.name,
+            name=self.run.plan.adapter.name,
             family=self.family.name,
             modules=trained_weights(self.family.slots(self.components), NAME),
-            metadata=metadata_of(plan, self.sources, self.components),
+            metadata=metadata_of(self.run.plan, self.sources, self.components),
         )
 
     def _open_books(self) -> None:

@@ -20,8 +20,8 @@ from datasets_tools.bucket import Bucket
 from datasets_tools.health import Sight
 from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.settings import from_toml, to_toml
+from lora_diffusion.training.masks import ALPHA
 from lora_diffusion.training.plan import TrainPlan
-from lora_diffusion.training.samples import ALPHA
 
 __all__ = ["Needs", "OutOfMemory", "probe"]
 

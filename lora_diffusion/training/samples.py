@@ -3,51 +3,39 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 
 from datasets_tools.bucket import Bucket, BucketRule, Crop, bucket_for, crop_for
 from datasets_tools.caption import with_trigger
+from datasets_tools.check import rights_problem
+from datasets_tools.finding import Finding, warns
 from datasets_tools.journal import Journal
-from datasets_tools.manifest import Manifest, Record, Rights
-from datasets_tools.mask import mask_files, mask_name
+from datasets_tools.manifest import Manifest, Record
 from datasets_tools.scan import Progress, Scan, scan_folder
-from datasets_tools.storage import sha256_file
 from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import PlanError
+from lora_diffusion.training.masks import ALPHA, MaskFile, masks_in
 from lora_diffusion.training.plan import DataPlan, TrainPlan
 from lora_diffusion.training.views import PLAIN, View, views_of
 
 __all__ = [
-    "MaskFile",
+    "Finder",
     "PictureSet",
     "Sample",
     "Sources",
     "bucket_rule",
     "bucket_rules",
     "load_sources",
+    "require_rights",
     "rgb",
     "samples_of",
-    "with_masks",
 ]
 
-ALPHA = "alpha"
-"""The value of data.masks that takes the transparency of the pictures themselves."""
-
 _log = logging.getLogger("lora_diffusion")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskFile:
-    """Where the mask of a picture is: in a grey picture, or in the alpha channel of the picture itself."""
-
-    path: Path
-    sha256: str
-    alpha: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +58,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureSet:
-    """The pictures of one folder and what is made of them."""
+    """The pictures of one folder, what is made of them, and what was found on the way."""
 
     manifest: Manifest
     samples: tuple[Sample, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -118,51 +107,114 @@ def load_sources(
     `today`. Pictures that the journal knows are not decoded. Raises PlanError, and NoImages for a folder without
     pictures.
     """
-    data = plan.data
-    rules = bucket_rules(data, resolution=resolution, step=step)
-    look = partial(_scan, data=data, journal=journal, on_progress=on_progress)
-    manifest = _of_style(look(data.folder, trigger=data.trigger, skip=_apart(plan)), data, today)
-    style = samples_of(manifest, rules, data)
-    ordinary = held_out = None
-    if data.regularisation:
-        found = look(data.regularisation, trigger="")
-        _require_pictures(found, "data.regularisation")
-        _require_rights(found.manifest, data, today)
-        ordinary = PictureSet(manifest=found.manifest, samples=_plain_samples(found.manifest, rules[0], trigger=""))
-    if plan.validation.folder:
-        found = look(plan.validation.folder, trigger=data.trigger)
-        _require_pictures(found, "validation.folder")
-        samples = _plain_samples(found.manifest, rules[0], trigger=data.trigger)
-        held_out = PictureSet(manifest=found.manifest, samples=samples)
-    return Sources(
-        style=PictureSet(manifest=manifest, samples=with_masks(style, data)),
-        regularisation=ordinary,
-        validation=held_out,
+    finder = Finder(
+        plan=plan,
+        rules=bucket_rules(plan.data, resolution=resolution, step=step),
+        journal=journal,
+        on_progress=on_progress,
     )
+    style, regularisation = finder.style(), finder.regularisation()
+    for trained in (style, regularisation):
+        if trained is not None:
+            require_rights(trained, plan.data, today)
+    sources = Sources(style=style, regularisation=regularisation, validation=finder.validation())
+    for pictures in sources.sets:
+        _log_findings(pictures)
+    return sources
 
 
-def _of_style(found: Scan, data: DataPlan, today: date | None) -> Manifest:
-    """Return the pictures of the style. Raises PlanError where they lack what the plan requires of them."""
-    manifest = found.manifest
-    if not manifest.records:
-        raise PlanError(f"no picture in {data.folder} can be trained on", hint="run check on it: it names each reason")
-    captioned = [record for record in manifest.records if _has_caption(found, record)]
-    if not captioned and data.captions == "require":
+@dataclass(frozen=True, kw_only=True)
+class Finder:
+    """Finds the pictures of each folder that a plan names; every refusal is a PlanError or a DatasetError."""
+
+    plan: TrainPlan
+    rules: tuple[BucketRule, ...]
+    journal: Journal | None = None
+    on_progress: Progress | None = None
+
+    def style(self) -> PictureSet:
+        """Return the pictures of the style with their masks; pictures without one are findings "mask-missing"."""
+        data = self.plan.data
+        found = self._scan(data.folder, trigger=data.trigger, skip=_apart(self.plan))
+        _require_pictures(found, "data.folder")
+        _require_captions(found, data)
+        samples = samples_of(found.manifest, self.rules, data)
+        masks = _masks(found.manifest, data)
+        return PictureSet(
+            manifest=found.manifest,
+            samples=tuple(replace(each, mask=masks.get(each.record.file)) for each in samples),
+            findings=(*found.findings, *_about_masks(found.manifest, masks, data)),
+        )
+
+    def regularisation(self) -> PictureSet | None:
+        """Return the ordinary pictures, which have no trigger."""
+        return self._beside(self.plan.data.regularisation, "data.regularisation", trigger="")
+
+    def validation(self) -> PictureSet | None:
+        """Return the held-out pictures."""
+        return self._beside(self.plan.validation.folder, "validation.folder", trigger=self.plan.data.trigger)
+
+    def _beside(self, folder: str, setting: str, *, trigger: str) -> PictureSet | None:
+        if not folder:
+            return None
+        found = self._scan(folder, trigger=trigger)
+        _require_pictures(found, setting)
+        samples = _plain_samples(found.manifest, self.rules[0], trigger=trigger)
+        return PictureSet(manifest=found.manifest, samples=samples, findings=found.findings)
+
+    def _scan(self, folder: str, *, trigger: str, skip: Sequence[Path] = ()) -> Scan:
+        return scan_folder(
+            picture_folder(folder),
+            trigger=trigger,
+            background=rgb(self.plan.data.background),
+            skip=skip,
+            journal=self.journal,
+            on_progress=self.on_progress,
+        )
+
+
+def require_rights(pictures: PictureSet, data: DataPlan, today: date | None) -> None:
+    """Raise PlanError for the first picture that data.rights=require does not let a training use.
+
+    A date of expiry that cannot be read refuses too: as no date at all it would never expire.
+    """
+    if data.rights == "optional":
+        return
+    manifest = pictures.manifest
+    for finding in pictures.findings:
+        if finding.code == "rights-date":
+            where = manifest.folder / finding.file
+            raise PlanError(f"{where}: {finding.reason}, and data.rights is require", hint=finding.remedy)
+    for record in manifest.records:
+        problem = rights_problem(record.rights, today)
+        if not problem:
+            continue
+        if problem == "missing":
+            reason, remedy = "has no stated right", 'add "owner", "licence" or "consent" to its row in metadata.jsonl'
+        else:
+            expired = record.rights.expires if record.rights else ""
+            reason, remedy = f"may not be used since {expired}", "renew its rights or remove the picture"
+        raise PlanError(f"{manifest.path(record)} {reason}, and data.rights is require", hint=remedy)
+
+
+def _require_captions(found: Scan, data: DataPlan) -> None:
+    records = found.manifest.records
+    if any(_has_caption(found, record) for record in records):
+        return
+    if data.captions == "require":
         raise PlanError(
-            f"none of the {len(manifest.records)} pictures in {data.folder} has a caption",
+            f"none of the {len(records)} pictures in {data.folder} has a caption",
             hint="write what each shows into a .txt beside it, or set data.captions=optional and a data.trigger",
         )
-    if not captioned and not data.trigger:
+    if not data.trigger:
         raise PlanError("without captions nothing calls the style up", hint="set data.trigger to a word of your own")
-    _require_rights(manifest, data, today)
-    return manifest
 
 
 def _require_pictures(found: Scan, setting: str) -> None:
     if not found.manifest.records:
         raise PlanError(
-            f"no picture in {found.manifest.folder} can be used",
-            hint=f"run check on it: it names each reason; or leave {setting} empty",
+            f"no picture in {found.manifest.folder}, which {setting} names, can be used",
+            hint="run check on that folder: it names each reason",
         )
 
 
@@ -220,29 +272,6 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _scan(
-    folder: str,
-    *,
-    data: DataPlan,
-    trigger: str,
-    journal: Journal | None,
-    on_progress: Progress | None,
-    skip: Sequence[Path] = (),
-) -> Scan:
-    found = scan_folder(
-        picture_folder(folder),
-        trigger=trigger,
-        background=rgb(data.background),
-        skip=skip,
-        journal=journal,
-        on_progress=on_progress,
-    )
-    for finding in found.findings:
-        if finding.severity == "blocks":
-            _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
-    return found
-
-
 def _has_caption(found: Scan, record: Record) -> bool:
     caption = found.captions.by_image.get(record.file)
     return caption is not None and bool(caption.text)
@@ -253,20 +282,6 @@ def _apart(plan: TrainPlan) -> list[Path]:
     if plan.data.masks != ALPHA:
         named.append(plan.data.masks)
     return [picture_folder(folder) for folder in named if folder]
-
-
-def _require_rights(manifest: Manifest, data: DataPlan, today: date | None) -> None:
-    if data.rights == "optional":
-        return
-    for record in manifest.records:
-        rights = record.rights or Rights()
-        if not (rights.owner or rights.licence or rights.consent):
-            reason, remedy = "has no stated right", 'add "owner", "licence" or "consent" to its row in metadata.jsonl'
-        elif today is not None and rights.expires and rights.expires < today.isoformat():
-            reason, remedy = f"may not be used since {rights.expires}", "renew its rights or remove the picture"
-        else:
-            continue
-        raise PlanError(f"{manifest.path(record)} {reason}, and data.rights is require", hint=remedy)
 
 
 def _repeats(manifest: Manifest, wanted: Mapping[str, float]) -> dict[str, float]:
@@ -304,20 +319,29 @@ def _crop(record: Record, rule: BucketRule) -> Crop:
     return crop_for(record.width, record.height, bucket_for(record.width, record.height, rule))
 
 
-def with_masks(samples: tuple[Sample, ...], data: DataPlan) -> tuple[Sample, ...]:
-    """Return the samples with the masks that data.masks names. Raises what a missing folder of masks raises."""
-    find = _mask_finder(samples, data)
-    return tuple(replace(sample, mask=find(sample)) for sample in samples)
-
-
-def _mask_finder(samples: Sequence[Sample], data: DataPlan) -> Callable[[Sample], MaskFile | None]:
+def _masks(manifest: Manifest, data: DataPlan) -> dict[str, MaskFile]:
     if not data.masks:
-        return lambda sample: None
+        return {}
     if data.masks == ALPHA:
-        return lambda sample: MaskFile(path=sample.path, sha256=sample.record.sha256, alpha=True)
-    files = mask_files(picture_folder(data.masks))
-    found = {name: MaskFile(path=path, sha256=sha256_file(path), alpha=False) for name, path in files.items()}
-    without = sorted({each.record.file for each in samples if mask_name(each.record.file) not in found})
+        return {
+            each.file: MaskFile(path=manifest.path(each), sha256=each.sha256, alpha=True) for each in manifest.records
+        }
+    return masks_in(data.masks, [record.file for record in manifest.records])
+
+
+def _about_masks(manifest: Manifest, masks: Mapping[str, MaskFile], data: DataPlan) -> Iterator[Finding]:
+    if not data.masks:
+        return
+    for record in manifest.records:
+        if record.file not in masks:
+            reason = f"no mask in {picture_folder(data.masks).name} is named like it; all of it counts"
+            yield warns("mask-missing", record.file, reason, "paint one, or leave it if all of it should count")
+
+
+def _log_findings(pictures: PictureSet) -> None:
+    for finding in pictures.findings:
+        if finding.severity == "blocks":
+            _log.warning("%s is left out: %s (%s)", finding.file, finding.reason, finding.remedy)
+    without = [finding.file for finding in pictures.findings if finding.code == "mask-missing"]
     if without:
-        _log.warning("no mask in %s for %s; all of each counts", data.masks, ", ".join(without))
-    return lambda sample: found.get(mask_name(sample.record.file))
+        _log.warning("no mask for %s; all of each counts", ", ".join(without))

@@ -59,7 +59,7 @@ def test_what_encodes_is_let_go_with_what_was_made_kept(loaded, pictures, tmp_pa
     plan = tiny.plan(loaded[1].path, pictures, tmp_path / "out", f"data.masks={masks}")
     with pytest.raises(PlanError, match=r"04\.png is black"):
         fill_cache(plan)
-    (masks / "04.png").unlink()
+    Image.new("L", (64, 64), 255).save(masks / "04.png")
     told = []
     fill_cache(plan, on_event=told.append)
     assert told[-1].cached == 5

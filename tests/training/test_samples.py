@@ -98,6 +98,7 @@ def test_a_pattern_that_matches_nothing_is_named_with_the_folders_there(tree, tm
 
 
 def test_masks_and_other_sets_inside_the_folder_are_no_style_pictures(tree, tmp_path):
+    (tree / "new" / "02.png").rename(tree / "new" / "00.png")
     found = sources(tree, tmp_path, f"data.masks={tree / 'new'}", f"data.regularisation={tree / 'old'}")
     assert [each.record.file for each in found.style.samples] == ["00.png", "01.png"]
     assert [each.record.file for each in found.regularisation.samples] == ["04.png", "05.png"]
@@ -152,6 +153,28 @@ def test_regularisation_pictures_need_their_rights_too(tmp_path):
     ordinary = tiny.pictures(tmp_path / "ordinary", 1)
     with pytest.raises(PlanError, match=r"ordinary.00\.png has no stated right"):
         sources(folder, tmp_path, "data.rights=require", f"data.regularisation={ordinary}")
+
+
+@pytest.mark.parametrize("place", ["style", "ordinary"])
+def test_required_rights_whose_expiry_cannot_be_read_are_refused(tmp_path, place):
+    """The date is dropped where it is read, and rights without one never expire."""
+    folders = {name: tiny.pictures(tmp_path / name, 2) for name in ("style", "ordinary")}
+    for name, folder in folders.items():
+        day = "31.12.2020" if name == place else "2030-12-31"
+        (folder / "rights.csv").write_text(f"file_name,owner,expires\n*,A,{day}\n")
+    more = ("data.rights=require", f"data.regularisation={folders['ordinary']}")
+    with pytest.raises(PlanError, match=rf"{place}.rights\.csv.*31\.12\.2020") as caught:
+        sources(folders["style"], tmp_path, *more)
+    assert "year-month-day" in caught.value.hint
+    assert sources(folders["style"], tmp_path, more[1])
+
+
+def test_masks_of_which_none_belongs_to_a_picture_are_refused(pictures, tmp_path):
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    Image.new("L", (64, 64), 255).save(masks / "other.png")
+    with pytest.raises(PlanError, match="none of the 1 masks"):
+        sources(pictures, tmp_path, f"data.masks={masks}")
 
 
 def fingerprint(folder, tmp_path, *more):

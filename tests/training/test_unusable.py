@@ -18,9 +18,8 @@ def broken(folder):
 @pytest.mark.parametrize("setting", ["validation.folder", "data.regularisation"])
 def test_a_folder_of_broken_files_is_refused_before_anything_is_written(base, pictures, tmp_path, setting):
     plan = tiny.plan(base, pictures, tmp_path / "out", f"{setting}={broken(tmp_path / 'none')}")
-    with pytest.raises(PlanError, match=r"no picture in .*none can be used") as caught:
+    with pytest.raises(PlanError, match=rf"no picture in .*none, which {setting} names, can be used"):
         loop.train(plan)
-    assert setting in caught.value.hint
     assert not (tmp_path / "out").exists()
 
 
