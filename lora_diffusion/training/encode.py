@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property, lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Conditioning, Family
 from lora_diffusion.training.asking import journal_path
 from lora_diffusion.training.events import Encoded, OnEvent, Scanned, ignore
-from lora_diffusion.training.masks import MaskFile, mask_pixels
+from lora_diffusion.training.masks import MaskFile, mask_pixels, require_unchanged
 from lora_diffusion.training.plan import TrainPlan
 from lora_diffusion.training.processes import settled
 from lora_diffusion.training.run import Run
@@ -147,9 +148,12 @@ class Encoder:
         return self._cache.get(key, counted)
 
     def _encoded(self, sample: Sample, view: View) -> Tensor:
-        from datasets_tools.image import load_image, render, to_pixels
+        from datasets_tools.image import open_picture, read_bytes, render, to_pixels
 
-        picture = applied(view, render(load_image(sample.path, background=rgb(self._background)), sample.crop))
+        data = read_bytes(sample.path)  # once: what is kept under a hash must be of those very bytes
+        require_unchanged(sample.path, sha256(data).hexdigest(), sample.record.sha256)
+        opened = open_picture(data, background=rgb(self._background), name=str(sample.path))
+        picture = applied(view, render(opened.image, sample.crop))
         pixels = torch.from_numpy(to_pixels(picture)).unsqueeze(0)
         latents = self._family.encode_images(self._components, pixels)[0].cpu().contiguous()
         if not latents.isfinite().all():

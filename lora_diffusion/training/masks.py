@@ -15,7 +15,7 @@ from lora_diffusion.errors import PlanError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["ALPHA", "MaskFile", "mask_pixels", "masks_in"]
+__all__ = ["ALPHA", "MaskFile", "mask_pixels", "masks_in", "require_unchanged"]
 
 ALPHA = "alpha"
 """The value of data.masks that takes the transparency of the pictures themselves."""
@@ -48,12 +48,14 @@ def masks_in(folder: str, files: Iterable[str]) -> dict[str, MaskFile]:
 def mask_pixels(mask: MaskFile, record: Record, crop: Crop) -> "Image | None":
     """Return a mask through the crop of its picture, in mode L; None where all of the picture counts.
 
-    Raises PlanError for a mask that is black wherever the crop shows it, or of another shape than its picture;
-    UnreadableImage for a broken one.
+    Raises PlanError for a mask that is black wherever the crop shows it, of another shape than its picture, or changed
+    since it was found; UnreadableImage for a broken one.
     """
     from datasets_tools.image import render
 
     image = load_alpha(mask.path) if mask.alpha else load_mask(mask.path)
+    # after decoding: what was decoded before a change, and what was changed before decoding, both come to light
+    require_unchanged(mask.path, sha256_file(mask.path), mask.sha256)
     if image is None:
         return None
     # sides of a mask drawn at another resolution are off by at most one pixel of rounding
@@ -70,3 +72,9 @@ def mask_pixels(mask: MaskFile, record: Record, crop: Crop) -> "Image | None":
             hint=f"paint what counts white in {mask.path}, or remove the mask",
         )
     return seen
+
+
+def require_unchanged(path: Path, sha256: str, scanned: str) -> None:
+    """Raise PlanError where a file has other bytes than when it was scanned: what is kept of it would be another's."""
+    if sha256 != scanned:
+        raise PlanError(f"{path} changed since it was scanned", hint="let it be while training begins, and start again")
