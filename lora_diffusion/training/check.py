@@ -27,7 +27,7 @@ from lora_diffusion.families import detect, locate
 from lora_diffusion.training.asking import FOLDER_GEOMETRY, data_settings, folder_rule, journal_path
 from lora_diffusion.training.masks import mask_pixels
 from lora_diffusion.training.plan import TrainPlan
-from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory, largest
+from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory
 from lora_diffusion.training.probe import probe as measure
 from lora_diffusion.training.run import Run
 from lora_diffusion.training.samples import (
@@ -71,7 +71,7 @@ def check_plan(
     found += [*refused, *_about_masks(sources), *_about_amount(plan, report.images), *_about_rate(plan)]
     estimate: dict[str, float] = {}
     if probe and sources and not any(finding.severity == "blocks" for finding in found):
-        found += _measured(plan, report, sources.style.samples, estimate)
+        found += _measured(plan, sources, base.rules(plan), estimate)
     found += _about_disk(plan, estimate)
     return report.with_findings(dict.fromkeys(found), estimate)  # a setting may be refused at two places
 
@@ -196,37 +196,41 @@ def _about_mask(sample: Sample) -> Finding | None:
 
 
 def _measured(
-    plan: TrainPlan, report: Report, samples: Sequence[Sample], estimate: dict[str, float]
+    plan: TrainPlan, sources: Sources, rules: Sequence[BucketRule], estimate: dict[str, float]
 ) -> Iterator[Finding]:
     """Run the probe and fill `estimate`; what does not fit is a finding."""
     try:
-        needs = measure(plan, report.sights, report.folder)
+        needs = measure(plan, sources, rules)
     except OutOfMemory as error:
         yield blocks("memory-short", "", str(error), error.hint)
         return
     except LoraDiffusionError as error:
         yield blocks("probe-failed", "", str(error), error.hint)
         return
-    estimate.update(_estimate(plan, report, samples, needs))
+    estimate.update(_estimate(plan, sources, needs))
     free = _free_memory(plan)
     if needs.peak_bytes > _ROOM * free:
         reason = f"training takes {human_bytes(needs.peak_bytes)} of memory, and {human_bytes(free)} are free"
         yield warns("memory-tight", "", reason, f"close other programs, or {LESS_MEMORY}")
 
 
-def _estimate(plan: TrainPlan, report: Report, samples: Sequence[Sample], needs: Needs) -> dict[str, float]:
-    """Return the numbers of the whole run. A step's time is taken as proportional to its pixels."""
-    most = largest(report.sights)
-    pixels = [sample.bucket.width * sample.bucket.height for sample in samples]
-    usual = sum(pixels) / len(pixels) / (most.width * most.height)
-    encoded = sum(len(sample.views) for sample in samples)
+def _estimate(plan: TrainPlan, sources: Sources, needs: Needs) -> dict[str, float]:
+    """Return the numbers of the whole run.
+
+    The time of a step or an encoding is taken as proportional to its pixels; the bytes of a picture are those at the
+    largest size, which is never too few.
+    """
+    pixels = [sample.bucket.width * sample.bucket.height for sample in sources.style.samples]
+    usual = sum(pixels) / len(pixels) / max(pixels)
+    every = [sample for pictures in sources.sets for sample in pictures.samples]
+    encoded = sum(len(each.views) * each.bucket.width * each.bucket.height for each in every) / max(pixels)
     return {
         "seconds_per_step": needs.seconds_per_step,
         "seconds": needs.start_seconds
         + needs.encode_seconds * encoded
         + needs.seconds_per_step * usual * plan.run.steps,
         "peak_bytes": needs.peak_bytes,
-        "cache_bytes": needs.cache_bytes * encoded,
+        "cache_bytes": needs.cache_bytes * sum(len(sample.views) for sample in every),
         "snapshot_bytes": needs.snapshot_bytes * (plan.run.keep_snapshots + 1),
     }
 
@@ -242,16 +246,28 @@ def _free_memory(plan: TrainPlan) -> int:
 
 
 def _about_disk(plan: TrainPlan, estimate: Mapping[str, float]) -> Iterator[Finding]:
+    """Ask the disk of the run and that of the cache, which may be one."""
+    run = Run(Path(plan.run.out), plan)
     snapshots = estimate.get("snapshot_bytes", _SNAPSHOT_BYTES * (plan.run.keep_snapshots + 1))
-    needed = int(snapshots + estimate.get("cache_bytes", 0))
-    free = free_bytes(Path(plan.run.out))
-    if free < needed:
-        yield blocks(
-            "disk-small",
-            plan.run.out,
-            f"snapshots and encoded pictures need about {human_bytes(needed)}, and {human_bytes(free)} are free",
-            "free some space or set run.out to another disk",
-        )
+    parts = [
+        ("run.out", "snapshots", run.folder, snapshots),
+        ("data.cache", "encoded pictures", run.cache, estimate.get("cache_bytes", 0.0)),
+    ]
+    if _device(run.folder) == _device(run.cache):
+        parts = [("run.out", "snapshots and encoded pictures", run.folder, sum(part[3] for part in parts))]
+    for setting, what, folder, needed in parts:
+        free = free_bytes(folder)
+        if free < needed:
+            reason = f"{what} need about {human_bytes(needed)}, and {human_bytes(free)} are free"
+            yield blocks("disk-small", str(folder), reason, f"free some space or set {setting} to another disk")
+
+
+def _device(folder: Path) -> int:
+    """Return the disk of the nearest folder above that exists."""
+    folder = folder.absolute()
+    while not os.path.exists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return os.stat(folder).st_dev
 
 
 def _about_amount(plan: TrainPlan, images: int) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Pictures, masks and captions as the tensors that training reads, each computed once and kept in a cache."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -199,9 +200,12 @@ def encode_sources(
         for sample in found.samples:
             views = []
             for view in sample.views:
+                made, began = encoder.made["latents"], time.perf_counter()
                 views.append(encoder.latents(sample, view))
+                seconds = time.perf_counter() - began if encoder.made["latents"] > made else 0.0
                 done += 1
-                on_event(Encoded(done=done, total=total, cached=done - encoder.made["latents"]))
+                cached = done - encoder.made["latents"]
+                on_event(Encoded(done=done, total=total, cached=cached, seconds=seconds))
             latents.append(tuple(views))
             masks.append(encoder.mask(sample, views[0]))
         _name_unmasked(found, masks)

@@ -33,11 +33,15 @@ class Scanned(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded(Event):
-    """`done` of `total` pictures are encoded, each view and size counted; `cached` of them came from the cache."""
+    """`done` of `total` pictures are encoded, each view and size counted; `cached` of them came from the cache.
+
+    `seconds` is the time that the last one took to encode, 0 where it came from the cache.
+    """
 
     done: int
     total: int
     cached: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

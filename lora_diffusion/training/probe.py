@@ -7,6 +7,7 @@ probe and not the check. It trains a copy of the plan on a few of its pictures i
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,17 +17,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets_tools.bucket import Bucket
-from datasets_tools.health import Sight
+from datasets_tools.bucket import BucketRule, bucket_for
 from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.settings import from_toml, to_toml
+from lora_diffusion.training.data import REGULARISATION_SHARE
 from lora_diffusion.training.masks import ALPHA
 from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.samples import PictureSet, Sources
 
 __all__ = ["Needs", "OutOfMemory", "probe"]
 
 _STEPS = 4  # the first is slower by compilation, caches and growing memory; the median of the others is used
+_ENCODED = 2  # pictures, where there are so many: the first encoding is slower, as the first step is
 _SECONDS = 900
+_DISTRIBUTED = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
 
 
 class OutOfMemory(LoraDiffusionError):
@@ -40,9 +44,9 @@ class Needs:
     Args:
         seconds_per_step: median at the largest size, without the first step.
         start_seconds: loading the base model, the injection, the first step's surplus.
-        encode_seconds: for one picture, once per picture and run.
+        encode_seconds: for one view of one picture, without the first where there are two; once per picture and run.
         peak_bytes: of the process, or of the GPU where it trains there.
-        cache_bytes: for one picture; `snapshot_bytes`: one snapshot.
+        cache_bytes: for one view of one picture, with its caption; `snapshot_bytes`: one snapshot.
     """
 
     seconds_per_step: float
@@ -53,18 +57,22 @@ class Needs:
     snapshot_bytes: int
 
 
-def probe(plan: TrainPlan, sights: Sequence[Sight], folder: Path) -> Needs:
-    """Train `plan` for a few steps on the pictures of its largest bucket. `folder` holds the pictures of `sights`.
+def probe(plan: TrainPlan, sources: Sources, rules: Sequence[BucketRule]) -> Needs:
+    """Train `plan` for a few steps on the pictures of its largest bucket by any of `rules`, one for each resolution.
 
+    Of ordinary pictures those of their own largest bucket are taken, as many as a step sees; where the largest size of
+    the style is one of data.more_resolutions they are measured at it too, which is more than training asks of them.
     Raises OutOfMemory where the step does not fit, LoraDiffusionError with what the trainer said where it fails.
     """
     with tempfile.TemporaryDirectory(prefix="lora-diffusion-probe-") as temporary:
         place = Path(temporary)
-        _copy_pictures(sights, plan.run.batch_size, folder, place / "pictures")
-        (place / "plan.toml").write_text(to_toml(_small(plan, place)), encoding="utf-8")
-        environment = {**os.environ, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
-            environment.pop(name, None)  # under accelerate launch the probe is still one process
+        largest = _copy_pictures(sources.style, rules, max(_ENCODED, plan.run.batch_size), place / "pictures")
+        if sources.regularisation:
+            beside = -(-plan.run.batch_size // REGULARISATION_SHARE)
+            _copy_pictures(sources.regularisation, rules[:1], beside, place / "ordinary")
+        (place / "plan.toml").write_text(to_toml(_small(plan, place, largest)), encoding="utf-8")
+        # under accelerate launch the probe is still one process
+        environment = {name: value for name, value in os.environ.items() if name not in _DISTRIBUTED}
         command = [sys.executable, "-m", "lora_diffusion.training.probe", str(place)]
         try:
             done = subprocess.run(
@@ -91,27 +99,40 @@ def _needs(done: "subprocess.CompletedProcess[str]") -> Needs:
 LESS_MEMORY = "set run.gradient_checkpointing=true, lower run.micro_batch, data.resolution or adapter.rank"
 
 
-def largest(sights: Sequence[Sight]) -> Bucket:
-    """Return the bucket with the most pixels."""
-    return max((sight.bucket for sight in sights), key=lambda bucket: (bucket.width * bucket.height, bucket))
+def _copy_pictures(pictures: PictureSet, rules: Sequence[BucketRule], count: int, target: Path) -> BucketRule:
+    """Copy so many pictures of the largest bucket, different ones as far as there are; return the rule that makes it.
 
-
-def _copy_pictures(sights: Sequence[Sight], count: int, source: Path, target: Path) -> None:
-    bucket = largest(sights)
-    chosen = [sight.record for sight in sights if sight.bucket == bucket]
+    Raises LoraDiffusionError where a picture vanished meanwhile.
+    """
+    records = pictures.manifest.records
+    sized = [(bucket_for(each.width, each.height, rule), rule, each) for rule in rules for each in records]
+    most, chosen_rule, _ = max(sized, key=lambda one: (one[0].width * one[0].height, one[0]))
+    chosen = [record for bucket, rule, record in sized if (bucket, rule) == (most, chosen_rule)]
     target.mkdir()
     for number in range(count):
         record = chosen[number % len(chosen)]
         copy = target / f"{number}{Path(record.file).suffix}"
-        shutil.copyfile(source / record.file, copy)
+        try:
+            shutil.copyfile(pictures.manifest.path(record), copy)
+        except OSError as error:
+            raise LoraDiffusionError(f"{record.file} cannot be copied: {error.strerror}", hint="check again") from error
         copy.with_suffix(".txt").write_text(record.caption or "picture", encoding="utf-8")
+    return chosen_rule
 
 
-def _small(plan: TrainPlan, place: Path) -> TrainPlan:
+def _small(plan: TrainPlan, place: Path, largest: BucketRule) -> TrainPlan:
     """Return the plan with the same work per step, but few steps, own folders and nothing beside the steps."""
-    masks = ALPHA if plan.data.masks == ALPHA else ""
-    data: dict[str, object] = {"folder": str(place / "pictures"), "cache": str(place / "cache"), "masks": masks}
-    data |= {"captions": "optional", "repeats": {}, "rights": "optional", "more_resolutions": ()}
+    data: dict[str, object] = {
+        "folder": str(place / "pictures"),
+        "cache": str(place / "cache"),
+        "masks": ALPHA if plan.data.masks == ALPHA else "",
+        "regularisation": str(place / "ordinary") if plan.data.regularisation else "",
+        "captions": "optional",
+        "repeats": {},
+        "rights": "optional",
+        "resolution": largest.resolution,
+        "more_resolutions": (),
+    }
     run = {"out": str(place / "run"), "steps": _STEPS, "snapshot_every": 0, "tensorboard": False}
     return plan.model_copy(
         update={
@@ -128,26 +149,25 @@ def _measure(place: Path) -> dict[str, Any]:
     from lora_diffusion.training.events import Encoded, Event, Stepped
     from lora_diffusion.training.loop import train
 
-    began, encoded, seconds = time.perf_counter(), [], []
+    began, encodings, seconds = time.perf_counter(), [], []
 
     def hear(event: Event) -> None:
-        if isinstance(event, Encoded):
-            encoded.append(time.perf_counter())
+        if isinstance(event, Encoded) and event.seconds:
+            encodings.append(event.seconds)
         elif isinstance(event, Stepped):
             seconds.append(event.seconds)
 
     plan = from_toml(TrainPlan, place / "plan.toml")
     train(plan, on_event=hear)
-    steady = sorted(seconds[1:])[len(seconds[1:]) // 2]
-    pictures = max(1, len(encoded))
+    steady = statistics.median(seconds[1:])
     whole = time.perf_counter() - began
     return asdict(
         Needs(
             seconds_per_step=steady,
-            start_seconds=max(0.0, whole - sum(seconds) + seconds[0] - steady),
-            encode_seconds=(encoded[-1] - encoded[0]) / (pictures - 1) if pictures > 1 else 0.0,
+            start_seconds=max(0.0, whole - sum(seconds) - sum(encodings) + seconds[0] - steady),
+            encode_seconds=statistics.median(encodings[1:] or encodings),
             peak_bytes=_peak_bytes(),
-            cache_bytes=_size(place / "cache") // pictures,
+            cache_bytes=_size(place / "cache") // len(encodings),
             snapshot_bytes=_size(place / "run" / "snapshots"),
         )
     )

@@ -7,7 +7,9 @@ from datasets_tools.errors import DatasetError
 from datasets_tools.image import load_image
 from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.training import loop
-from lora_diffusion.training.check import check_plan
+from lora_diffusion.training.check import _about_disk, check_plan
+from lora_diffusion.training.probe import probe
+from lora_diffusion.training.samples import bucket_rules, load_sources
 from tests import tiny
 
 
@@ -150,3 +152,64 @@ def test_a_check_leaves_nothing_behind_and_logs_nothing(base, tmp_path, caplog):
     assert found(tiny.plan(base, folder, tmp_path / "out"))
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
     assert not caplog.records
+
+
+def needs(base, folder, place, *more, without=()):
+    """What the probe measures at a batch of one, after the files `without` are gone."""
+    plan = tiny.plan(base, folder, place / "out", "run.batch_size=1", "adapter.targets=attention", *more)
+    sources = load_sources(plan, resolution=64, step=8)
+    for path in without:
+        path.unlink()
+    return probe(plan, sources, bucket_rules(plan.data, resolution=64, step=8))
+
+
+def test_the_largest_of_all_resolutions_is_measured(base, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 2, sizes=((64, 64),))
+    both, larger = (
+        needs(base, folder, tmp_path, change) for change in ("data.more_resolutions=128", "data.resolution=128")
+    )
+    plain = needs(base, folder, tmp_path)
+    assert both.cache_bytes == pytest.approx(larger.cache_bytes, abs=100)
+    assert both.cache_bytes > plain.cache_bytes + 2500  # 4 x 16 x 16 latents in fp32 take 3 kB more than 4 x 8 x 8
+    assert min(each.encode_seconds for each in (both, larger, plain)) > 0
+
+
+def test_only_as_many_ordinary_pictures_are_encoded_as_a_step_needs(base, tmp_path):
+    folder = tiny.pictures(tmp_path / "p", 2, sizes=((64, 64),))
+    ordinary = tiny.pictures(tmp_path / "ordinary", 20, sizes=((64, 64),))
+    others = sorted(ordinary.glob("*.png"))[1:]
+    assert needs(base, folder, tmp_path, f"data.regularisation={ordinary}", without=others).seconds_per_step > 0
+
+
+def test_ordinary_and_held_out_pictures_count_in_what_the_cache_takes(base, pictures, tmp_path):
+    beside = tiny.pictures(tmp_path / "beside", 30)
+    plan = tiny.plan(base, pictures, tmp_path / "out", "run.batch_size=1", "adapter.targets=attention")
+    with_beside = plan.model_copy(
+        update={
+            "data": plan.data.model_copy(update={"regularisation": str(beside)}),
+            "validation": plan.validation.model_copy(update={"folder": str(beside)}),
+        }
+    )
+    alone, together = (check_plan(each).estimate["cache_bytes"] for each in (plan, with_beside))
+    assert together > 4 * alone
+
+
+@pytest.mark.parametrize("name", ["snapshot_bytes", "cache_bytes"])
+def test_a_disk_that_is_too_small_for_run_and_cache_blocks(pictures, tmp_path, name):
+    plan = tiny.plan("demo", pictures, tmp_path / "out", f"data.cache={tmp_path / 'cache'}")
+    estimate = {"snapshot_bytes": 0.0, "cache_bytes": 0.0}
+    assert not list(_about_disk(plan, estimate))
+    (finding,) = _about_disk(plan, {**estimate, name: 1e18})
+    assert (finding.code, finding.severity) == ("disk-small", "blocks")
+
+
+def test_a_cache_on_another_disk_is_asked_of_that_disk(pictures, tmp_path):
+    from pathlib import Path
+
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second disk")
+    plan = tiny.plan("demo", pictures, tmp_path / "out", f"data.cache={other / 'cache'}")
+    (finding,) = _about_disk(plan, {"snapshot_bytes": 0.0, "cache_bytes": 1e18})
+    assert finding.file == str(other / "cache")
+    assert "data.cache" in finding.remedy
