@@ -113,7 +113,8 @@ class DataPlan(Section):
     )
     repeats: dict[str, PositiveFloat] = Field(
         default_factory=dict,
-        description="Folder or pattern below data.folder -> looks at its pictures per epoch; the last match wins.",
+        description="Folder or pattern below data.folder -> looks at its pictures per epoch; the last match wins, "
+        "also over the number of a folder named 10_name.",
     )
     flip: bool = Field(
         default=False, description="Mirror every second look; not for lettering, nor a light that comes from one side."

@@ -247,6 +247,8 @@ def bucket_rules(data: DataPlan, *, resolution: int, step: int) -> tuple[BucketR
 def samples_of(manifest: Manifest, rules: Sequence[BucketRule], data: DataPlan) -> tuple[Sample, ...]:
     """Return every picture at every resolution, sizes that come out equal once; without masks yet.
 
+    data.repeats overrides the number of a folder named `10_name`.
+
     Raises PlanError for a pattern of data.repeats that no picture matches.
     """
     repeats = _repeats(manifest, data.repeats)
@@ -285,7 +287,8 @@ def _apart(plan: TrainPlan) -> list[Path]:
 
 
 def _repeats(manifest: Manifest, wanted: Mapping[str, float]) -> dict[str, float]:
-    chosen = {record.file: 1.0 for record in manifest.records}
+    """Return the looks per epoch of each picture: what the plan says, else the number of a folder named `10_name`."""
+    chosen = {record.file: record.repeats for record in manifest.records}
     for pattern, times in wanted.items():
         matching = [file for file in chosen if _below(file, pattern) or fnmatchcase(file, pattern)]
         if not matching:
@@ -295,7 +298,7 @@ def _repeats(manifest: Manifest, wanted: Mapping[str, float]) -> dict[str, float
                 f"data.repeats names {pattern!r}, which no picture of {manifest.folder} matches", hint=there
             )
         chosen |= dict.fromkeys(matching, times)
-    return {record.file: chosen[record.file] * record.repeats for record in manifest.records}
+    return chosen
 
 
 def _below(file: str, folder: str) -> bool:

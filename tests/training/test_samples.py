@@ -85,10 +85,11 @@ def test_a_folder_is_repeated_and_the_last_pattern_wins(tree, tmp_path):
     assert found == {"00.png": 2, "01.png": 2, "new/02.png": 2, "new/03.png": 2, "old/04.png": 0.5, "old/05.png": 0.5}
 
 
-def test_the_numbers_of_folders_multiply_with_the_plan(tree, tmp_path):
+def test_the_plan_has_the_last_word_over_the_number_of_a_folder(tree, tmp_path):
     (tree / "new").rename(tree / "10_new")
+    (tree / "old").rename(tree / "5_old")
     found = repeats(style(tree, tmp_path, 'data.repeats={"10_new"=2}'))
-    assert (found["10_new/02.png"], found["00.png"]) == (20, 1)
+    assert (found["10_new/02.png"], found["5_old/04.png"], found["00.png"]) == (2, 5, 1)
 
 
 def test_a_pattern_that_matches_nothing_is_named_with_the_folders_there(tree, tmp_path):
