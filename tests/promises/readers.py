@@ -114,7 +114,9 @@ def _judged(keys: Collection[str], modules: Callable[[str], bool], leaves: Colle
 def _without(known: set[str], modules: set[str]) -> str:
     """Name the kinds of module that are never found, or count where a kind is found here and there."""
     lost, kept = ({_kind(each) for each in of} for of in (modules - known, known))
-    return f"{len(known)} of {len(modules)} modules" if lost & kept else f"all but `{'`, `'.join(sorted(lost))}`"
+    if lost & kept or len(lost) > 6:
+        return f"{len(known)} of {len(modules)} modules"
+    return f"all but `{'`, `'.join(sorted(lost))}`"
 
 
 def _kind(module: str) -> str:
