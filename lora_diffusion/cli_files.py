@@ -9,6 +9,7 @@ import typer
 
 from lora_diffusion.console import Json, answer, say
 from lora_diffusion.errors import UsageError
+from lora_diffusion.outputs import require_free, require_other
 
 if TYPE_CHECKING:
     from lora_diffusion.card import Card
@@ -60,7 +61,7 @@ def blend(
     from lora_diffusion.families import locate
     from lora_diffusion.files.adapter import read_adapter
 
-    _require_no_input(out, adapters)
+    require_other(out, [*_sources(adapters), *([base] if base else [])])
     done = blend_to_file(
         read_parts(adapters),
         out,
@@ -97,7 +98,9 @@ def merge(
     from lora_diffusion.families import locate
     from lora_diffusion.merging import merge as merge_files
 
-    _require_no_input(out, adapter or [])
+    for path in (out, residual):
+        if path is not None:
+            require_other(path, _sources(adapter or []))
     done = merge_files(
         locate(base),
         read_parts(adapter),
@@ -140,6 +143,8 @@ def export(
     if preview:
         _show_withheld(source, privacy, as_json)
         return
+    for path in (out, *(card or [])):
+        require_other(path, [source, *(sample or [])])
     cards = _cards(card, sample, weights, licence)
     done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, cards=cards, overwrite=overwrite)
     found = {**_written(done), "cards": [str(path) for path in done.cards]}
@@ -159,6 +164,7 @@ def inspect(
     inspection = inspect_adapter(file)
     found, text = inspection.to_dict(), _inspected(inspection)
     if plot:
+        require_free(plot, overwrite, inputs=[file, *([fix] if fix else [])])
         from lora_diffusion.files.plot import plot_norms
 
         found["plot"] = str(plot_norms(inspection, plot))
@@ -178,6 +184,7 @@ def conflict(
     first: Annotated[Path, typer.Argument(metavar="A")],
     second: Annotated[Path, typer.Argument(metavar="C")],
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the comparison as a PNG.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Say how far two adapters get in each other's way, per block."""
@@ -185,6 +192,8 @@ def conflict(
     from lora_diffusion.conflicts import plot_conflict
     from lora_diffusion.files.adapter import read_adapter
 
+    if plot:
+        require_free(plot, overwrite, inputs=[first, second])
     report = compare(read_adapter(first), read_adapter(second))
     found: dict[str, Any] = report.to_dict()
     if plot:
@@ -211,10 +220,9 @@ def extract(
     from lora_diffusion.exporting import export as export_file
     from lora_diffusion.extracting import extract as take
     from lora_diffusion.families import locate
-    from lora_diffusion.outputs import require_free
     from lora_diffusion.progress import Progress
 
-    require_free(out, overwrite)
+    require_free(out, overwrite, inputs=[locate(tuned), locate(base)])
     with Progress("extract") as progress:
         done = take(
             locate(tuned),
@@ -246,10 +254,9 @@ def resize(
     """Make an adapter smaller, and say what that costs."""
     from lora_diffusion.exporting import export as export_file
     from lora_diffusion.files.adapter import read_adapter
-    from lora_diffusion.outputs import require_free
     from lora_diffusion.resizing import resize as shrink
 
-    require_free(out, overwrite)
+    require_free(out, overwrite, inputs=[source])
     done = shrink(read_adapter(source), rank=rank, keep=keep, energy=energy)
     written = export_file(done.adapter, out, dialect=dialect, dtype="fp32", privacy="private", overwrite=overwrite)
     found = {**_written(written), "report": done.report.to_dict(), "before": done.before, "after": done.after}
@@ -268,12 +275,10 @@ def read_parts(specs: Sequence[str] | None) -> "list[tuple[Adapter, PartSpec]]":
     return [(read_adapter(Path(part.source)), part) for part in parsed]
 
 
-def _require_no_input(out: Path, specs: Sequence[str]) -> None:
+def _sources(specs: Sequence[str]) -> list[str]:
     from lora_diffusion.parts import parse_part
 
-    for path in (Path(parse_part(spec).source) for spec in specs):
-        if out.exists() and path.exists() and out.samefile(path):
-            raise UsageError(f"{out} is one of the adapters to read", hint="give the result another name")
+    return [parse_part(spec).source for spec in specs]
 
 
 def _written(done: Any) -> dict[str, Any]:

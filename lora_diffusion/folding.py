@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import TargetError, UsageError, WrongFamily
+from lora_diffusion.errors import TargetError, UsageError, VerificationFailed, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import Checkpoint
 from lora_diffusion.files.dense import bias_delta, delta
@@ -118,7 +118,12 @@ class Folding:
             added = change if added is None else added.add_(change)
         assert added is not None
         size = _norm(added)
-        return added.add_(base.float()), size
+        whole = added.add_(base.float())
+        if not torch.isfinite(whole).all() and torch.isfinite(base).all():
+            raise VerificationFailed(
+                f"{key} becomes infinite with these adapters and weights", hint="lower the weights; 0 to 1 is usual"
+            )
+        return whole, size
 
 
 def _norm(tensor: Tensor) -> float:

@@ -78,10 +78,9 @@ def merge(
     difference (VerificationFailed).
     """
     out, checkpoint = Path(out), open_checkpoint(Path(base))
-    _require_other(checkpoint.path, out)
-    require_free(out, overwrite)
+    require_free(out, overwrite, inputs=[checkpoint.path])
     job = folding(checkpoint, adapters, precision)
-    rest = _residual(job, residual, residual_rank, overwrite)
+    rest = _residual(job, residual, residual_rank, overwrite, out)
     if precision == "fp8" and out.suffix != SUFFIX:
         raise UsageError("diffusers reads no scaled fp8 from a folder", hint=f"name a single file, {out.name}{SUFFIX}")
     checkpoint.verify()
@@ -100,12 +99,7 @@ def merge(
     )
 
 
-def _require_other(base: Path, out: Path) -> None:
-    if out.exists() and base.exists() and out.samefile(base):
-        raise UsageError(f"{out} is the base model itself", hint="give the merged checkpoint another name")
-
-
-def _residual(job: Folding, path: Path | str | None, rank: int | None, overwrite: bool) -> Residual | None:
+def _residual(job: Folding, path: Path | str | None, rank: int | None, overwrite: bool, out: Path) -> Residual | None:
     if path is None:
         return None
     path = Path(path)
@@ -113,7 +107,9 @@ def _residual(job: Folding, path: Path | str | None, rank: int | None, overwrite
         raise UsageError(f"{path} has no suffix {SUFFIX}", hint=f"name the file {path.name}{SUFFIX}")
     if rank is not None and rank < 1:
         raise UsageError(f"a residual of rank {rank} is not possible", hint="use 1 or more")
-    require_free(path, overwrite)
+    if path.resolve() == out.resolve():
+        raise UsageError(f"{path} is named for the checkpoint and its residual", hint="give each a name of its own")
+    require_free(path, overwrite, inputs=[job.checkpoint.path])
     result = Residual(path=path, family=job.checkpoint.family, rank=rank)
     job.on_remainder = result.take
     return result

@@ -184,3 +184,50 @@ def test_a_block_that_does_not_exist_is_answered_with_those_that_do(capsys, styl
     said = capsys.readouterr().err
     assert "unet.upp" in said
     assert "unet.up" in said.replace("unet.upp", "")
+
+
+def test_no_result_takes_the_place_of_what_it_is_made_of(capsys, base, styles, tmp_path):
+    style = tmp_path / "a.safetensors"
+    style.write_bytes(styles[0].read_bytes())
+    merged = Path(
+        answer(capsys, "merge", "--base", base, "--adapter", style, "--out", tmp_path / "m.safetensors")["path"]
+    )
+    before = style.read_bytes(), merged.read_bytes()
+    for words in (
+        ["blend", style, styles[1], "--out", style],
+        ["merge", "--base", merged, "--adapter", style, "--out", merged],
+        ["merge", "--base", merged, "--adapter", style, "--out", tmp_path / "n.safetensors", "--residual", merged],
+        ["merge", "--base", merged, "--adapter", style, "--out", tmp_path / "n.safetensors", "--residual", style],
+        [
+            "merge",
+            "--base",
+            merged,
+            "--adapter",
+            style,
+            "--out",
+            tmp_path / "n.safetensors",
+            "--residual",
+            tmp_path / "n.safetensors",
+        ],
+        ["merge", "--base", base, "--adapter", style, "--out", Path(base) / "inside.safetensors"],
+        ["export", style, style],
+        ["export", style, tmp_path / "x.safetensors", "--card", style],
+        ["resize", style, "--rank", "1", "--out", style],
+        ["extract", merged, "--base", base, "--rank", "1", "--out", merged],
+        ["inspect", style, "--fix", style],
+        ["inspect", style, "--plot", style],
+        ["conflict", style, styles[1], "--plot", style],
+    ):
+        assert run([*map(str, words), "--overwrite"]) == 2, words
+        assert capsys.readouterr().err.startswith("error: ")
+    assert (style.read_bytes(), merged.read_bytes()) == before
+    assert not (tmp_path / "n.safetensors").exists()
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_merge_that_would_be_infinite_is_refused_in_every_precision(capsys, base, styles, tmp_path, precision):
+    words = ["merge", "--base", base, "--adapter", f"{styles[0]}:1e39", "--precision", precision]
+    assert run([*map(str, words), "--out", str(tmp_path / "m.safetensors")]) == 3
+    assert "lower the weights" in capsys.readouterr().err
+    assert not (tmp_path / "m.safetensors").exists()

@@ -221,7 +221,7 @@ def test_a_number_too_large_for_fp16_stops_the_merge(base, tmp_path):
 
 def test_the_base_is_never_overwritten(base, tmp_path):
     merge(base, [], tmp_path / "base.safetensors")
-    with pytest.raises(UsageError, match="is the base model itself"):
+    with pytest.raises(UsageError, match="is part of what is read"):
         merge(tmp_path / "base.safetensors", [], tmp_path / "base.safetensors")
 
 
