@@ -273,7 +273,7 @@ def _device(folder: Path) -> int:
 def _about_amount(plan: TrainPlan, images: int) -> Iterator[Finding]:
     each = plan.run.steps * plan.run.batch_size / max(1, images)
     if images and not _FEW <= each <= _MANY:
-        reason = f"every picture is seen {each:.0f} times; {_FEW} to {_MANY} is usual"
+        reason = f"every picture is seen {each:{'.0f' if each >= 1 else '.1g'}} times; {_FEW} to {_MANY} is usual"
         wanted = round(images * (_FEW if each < _FEW else _MANY) / plan.run.batch_size)
         remedy = f"set run.steps to {'at least' if each < _FEW else 'at most'} {wanted}"
         yield warns("steps-per-image", "", reason, remedy)
