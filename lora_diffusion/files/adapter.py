@@ -26,7 +26,7 @@ from lora_diffusion.files.safe import HASHES
 from lora_diffusion.files.shapes import with_usual_dimensions
 from lora_diffusion.files.writing import plan_of, write_safe
 
-__all__ = ["SUFFIX", "Adapter", "from_source", "read_adapter", "write_adapter"]
+__all__ = ["SUFFIX", "Adapter", "from_source", "read_adapter", "write_adapter", "written_paths"]
 
 SUFFIX = ".safetensors"
 
@@ -126,7 +126,8 @@ def write_adapter(
 
     `dtype` is "fp16", "bf16", "fp32", or None to keep each tensor's own. `metadata` is added to the adapter's. A path
     without the suffix .safetensors is a new folder (PEFT only). Embeddings of the adapter go into a file beside it,
-    `<name>.embeddings.safetensors`, because programs refuse them inside. Returns the error that the precision brought.
+    `<name>.embeddings.safetensors`, because programs refuse them inside. What is there already is replaced:
+    `written_paths` names it all beforehand. Returns the error that the precision brought.
     Raises UsageError for a request that cannot be met, VerificationFailed for a loss beyond rounding; then nothing is
     written.
     """
@@ -143,6 +144,16 @@ def write_adapter(
     if adapter.embeddings:
         _write_embeddings(adapter, path)
     return report
+
+
+def written_paths(adapter: Adapter, path: Path | str) -> tuple[Path, ...]:
+    """Return every path that `write_adapter` creates or replaces, so that a caller can refuse before it does."""
+    path = Path(path)
+    return (path, _beside(path)) if adapter.embeddings else (path,)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name.removesuffix(SUFFIX)}.embeddings{SUFFIX}")
 
 
 def _at_rest(weights: Weights) -> Weights:
@@ -180,6 +191,5 @@ def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str
 
 
 def _write_embeddings(adapter: Adapter, path: Path) -> None:
-    beside = path.with_name(f"{path.name.removesuffix(SUFFIX)}.embeddings{SUFFIX}")
-    with replacing(beside) as temporary:
+    with replacing(_beside(path)) as temporary:
         write_safe(temporary, plan_of(adapter.embeddings), adapter.embeddings.__getitem__, {"format": "pt"})
