@@ -23,6 +23,8 @@ from datasets_tools.look import Look, Seen, decode_row, look_at, seen_from_row
 __all__ = ["Workers"]
 
 _SECONDS = 120.0  # for one file: the largest that is allowed decodes in about 5
+# Each worker is one core's work; numpy's own threads would only get in the way of the other workers.
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _REMEDY = "save it again with another program, or remove it"
 
 
@@ -78,7 +80,7 @@ class Workers:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # libraries complain there of what is reported here
             encoding="utf-8",
-            env={**os.environ, "PYTHONPATH": paths},
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": paths},
         )
         with self._lock:
             self._started.add(process)
