@@ -7,7 +7,7 @@ from pathlib import Path
 from datasets_tools.storage import sha256_file
 from lora_diffusion.card import Card, check_card, write_card
 from lora_diffusion.errors import UsageError
-from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_adapter
+from lora_diffusion.files.adapter import SUFFIX, Adapter, read_adapter, write_adapter, written_paths
 from lora_diffusion.files.folder import WEIGHTS
 from lora_diffusion.files.metadata import redact, require_public
 from lora_diffusion.files.report import Report
@@ -54,6 +54,8 @@ def export(
     for card in cards:
         check_card(card, overwrite)
     adapter = source if isinstance(source, Adapter) else read_adapter(source)
+    for beside in written_paths(adapter, path):
+        require_free(beside, overwrite)
     shared = redact(adapter.metadata, privacy)
     if privacy == "public":  # the name becomes the file's title
         require_public({"modelspec.title": adapter.name})
@@ -108,6 +110,8 @@ def blend_to_file(
         orthogonal_to=orthogonal_to,
         base=base,
     )
+    for beside in written_paths(done.adapter, path):
+        require_free(beside, overwrite)
     write_adapter(done.adapter, path, dialect=dialect, dtype=dtype)
     report = blend_error(read_adapter(path), parts, base)
     return Exported(path=path, sha256=_sha256(path), report=report, repairs=done.adapter.repairs, blended=done)

@@ -98,3 +98,15 @@ def test_a_public_file_is_refused_a_name_that_gives_someone_away(tmp_path):
     with pytest.raises(UsageError, match="public"):
         export(named, tmp_path / "x.safetensors", privacy="public")
     assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_the_embeddings_of_another_adapter_are_not_replaced_unless_asked(tmp_path):
+    import torch
+
+    adapter = replace(sample_adapter(), embeddings={"<s1>": torch.ones(8)})
+    other = tmp_path / "out.embeddings.safetensors"
+    other.write_bytes(b"mine")
+    with pytest.raises(UsageError, match="exists already"):
+        export(adapter, tmp_path / "out.safetensors")
+    assert other.read_bytes() == b"mine"
+    assert not (tmp_path / "out.safetensors").exists()
