@@ -19,6 +19,11 @@ _NEXT_STEP = "nothing was loaded; get the file again, or ask its author for a co
 # Elements of one delta. The largest weight of any model that is adapted today has 66 million (3072 x 21504); a hostile
 # file of 1 MB can name factors whose product fills any memory.
 _MAX_DELTA = 1 << 27
+_UNHELD = {
+    "lora_bias": "a bias inside the LoRA (lora_bias of PEFT)",
+    "scalar": "a scalar other than 1 beside its factors",
+    "diff_b": "a change of the bias (diff_b) without a whole change of the weight (diff)",
+}
 _TRANSPOSED = "factors stored transposed: turned"
 
 
@@ -39,12 +44,16 @@ def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
 
 def problem(pieces: Pieces) -> str:
     """Return what is wrong with one module, or nothing."""
+    if unheld := next((what for role, what in _UNHELD.items() if role in pieces and "diff" not in pieces), ""):
+        return f"has {unheld}, which is not supported"
     form = form_of(pieces)
     if form is None:
         return f"has tensors that no method has together: {', '.join(sorted(pieces))}"
     if role := missing(form, pieces):
         return f"has no {role} tensor"
     alpha = pieces.get("alpha")
+    if alpha is not None and alpha.dtype == torch.bool:
+        return "has an alpha that is true or false, not a number"
     if what := _misfit({role: each for role, each in pieces.items() if role != "alpha"}):
         return what
     if alpha is not None and alpha.numel() != 1:
@@ -134,19 +143,39 @@ def parts_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Part
 
 
 def _joined(read: Sequence[Parts], line: str) -> Parts:
-    pieces: dict[str, dict[str, Tensor]] = {}
-    twice = []
+    pieces: dict[str, Pieces] = {}
+    twice: list[str] = []
+    same = 0
     for parts in read:
         for module, own in parts.pieces.items():
-            taken = pieces.setdefault(module, {})
-            twice += [f"{module} {role}" for role in own if role in taken]
+            taken = pieces.get(module, {})
+            if _says_the_same(own, taken):
+                same += 1
+            else:
+                twice += [f"{module} {role}" for role in own if role in taken]
             pieces[module] = {**own, **taken}
+    again = (f"modules in two dialects, with the same tensors: read once ({same} modules)",) if same else ()
     return Parts(
         pieces=dict(sorted(pieces.items())),
         unplaced=(*(key for parts in read for key in parts.unplaced), *twice),
         embeddings={token: vector for parts in read for token, vector in parts.embeddings.items()},
-        repairs=(line, *(each for parts in read for each in parts.repairs)),
+        repairs=(line, *again, *(each for parts in read for each in parts.repairs)),
     )
+
+
+def _says_the_same(one: Pieces, other: Pieces) -> bool:
+    """Say whether two complete modules are the same; where a dialect stores no alpha, it is the rank."""
+    return (
+        "down" in one
+        and one.keys() - {"alpha"} == other.keys() - {"alpha"}
+        and all(torch.equal(one[role], other[role]) for role in one.keys() - {"alpha"})
+        and _alpha(one) == _alpha(other)
+    )
+
+
+def _alpha(pieces: Pieces) -> list[float]:
+    down = pieces["down"]
+    return pieces["alpha"].flatten().tolist() if "alpha" in pieces else [float(down.shape[0] if down.ndim else 0)]
 
 
 def _upright(parts: Parts) -> Parts:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_diffusion.errors import UsageError
-from lora_diffusion.files.adapter import Adapter, from_source, write_adapter
+from lora_diffusion.files.adapter import Adapter, from_source, write_adapter, written_paths
 from lora_diffusion.files.dialects import dialects
 from lora_diffusion.files.folder import Source, source_of
 from lora_diffusion.files.report import Report
@@ -33,8 +33,7 @@ def fix_adapter(source: Path | str, out: Path | str, *, overwrite: bool = False)
     written on an error.
     """
     source, out = Path(source), Path(out)
-    if os.path.lexists(out) and not overwrite:
-        raise UsageError(f"{out} exists already", hint="choose another name, or give --overwrite")
+    _require_free(out, overwrite=overwrite)
     if out.exists() and source.exists() and out.samefile(source):
         raise UsageError(f"{out} is the file to mend", hint="keep the original: give the result another name")
     found = source_of(source)
@@ -44,9 +43,16 @@ def fix_adapter(source: Path | str, out: Path | str, *, overwrite: bool = False)
             f"the dialect {adapter.dialect} is only read, so nothing can be mended in it",
             hint="export the adapter to kohya, diffusers or peft",
         )
+    for path in written_paths(adapter, out):
+        _require_free(path, overwrite=overwrite)
     mended = (*adapter.repairs, *_stale(found), *_folded(adapter))
     report = write_adapter(adapter, out, dialect=adapter.dialect)
     return Fixed(path=out, dialect=adapter.dialect, mended=mended, report=report)
+
+
+def _require_free(path: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(path) and not overwrite:
+        raise UsageError(f"{path} exists already", hint="choose another name, or give --overwrite")
 
 
 def _stale(source: Source) -> list[str]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import CorruptFile
+from lora_diffusion.errors import CorruptFile, UsageError
 from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.files.dense import delta
 from lora_diffusion.files.dialects import dialects
 from lora_diffusion.files.fix import fix_adapter
-from tests.files.samples import sample_adapter, save
+from tests.files.samples import sample_adapter, save, tiny_pipeline
 
 
 @cache
@@ -51,16 +51,50 @@ def _mixed():
     return {**_kohya(denoiser), **_diffusers(text)[0]}
 
 
-def _original_names():
+def _original_names(down, up):
     """The dotted block names of the original layout under `diffusion_model.`, as ComfyUI has its modules."""
     name = "denoiser.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
     start = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k"
     draw = torch.Generator().manual_seed(0)
     weights = Weights(down=torch.randn(4, 2048, generator=draw), up=torch.randn(8, 4, generator=draw), alpha=4.0)
-    return {f"{start}.lora_A.weight": weights.down, f"{start}.lora_B.weight": weights.up}, {name: weights}
+    return {f"{start}.{down}.weight": weights.down, f"{start}.{up}.weight": weights.up}, {name: weights}
+
+
+def _with(tensors, leaf, value, after=".lora_up.weight"):
+    """The tensors and, beside every up factor, one more that changes nothing."""
+    ups = {key: each for key, each in tensors.items() if key.endswith(after)}
+    shapes = {key: () if leaf == ".scalar" else each.shape[:1] for key, each in ups.items()}
+    return tensors | {key.replace(after, leaf): torch.full(shape, value) for key, shape in shapes.items()}
 
 
 MALFORMED = {
+    "names of kohya in diffusers": (
+        lambda: _renamed(_diffusers()[0], lambda key: key.replace("lora_A", "lora_down").replace("lora_B", "lora_up")),
+        "lora_down and lora_up",
+    ),
+    "text encoder of a program that loads single files": (
+        lambda: _renamed(
+            _diffusers()[0], lambda key: key.replace("text_encoder.", "text_encoders.clip_l.transformer.")
+        ),
+        "text_encoders.",
+    ),
+    "biases of zeros in PEFT": (
+        lambda: _with(_diffusers()[0], ".lora_B.bias", 0.0, ".lora_B.weight"),
+        "biases of zeros",
+    ),
+    "biases of zeros in kohya": (lambda: _with(_kohya(), ".lora_up.bias", 0.0), "biases of zeros"),
+    "a scalar of one": (lambda: _with(_kohya(), ".scalar", 1.0), "scalar of 1"),
+    "no change of biases": (lambda: _with(_kohya(), ".diff_b", 0.0), "diff_b"),
+    "biases alone, of zeros": (lambda: {**_kohya(), "lora_unet_conv_out.diff_b": torch.zeros(4)}, "diff_b"),
+    "the same in two dialects": (lambda: {**_kohya(), **_diffusers()[0]}, "with the same tensors"),
+    "the same under two names": (
+        lambda: {**_kohya(), **_renamed(_kohya(), lambda key: key.replace("lora_unet_", "lora_unet_unet_"))},
+        "under two names",
+    ),
+    "a bundled embedding": (
+        lambda: {**_kohya(), "bundle_emb.style.string_to_param.*": torch.ones(2, 16)},
+        "bundle_emb",
+    ),
     "prefix doubled": (lambda: _renamed(_kohya(), lambda key: key.replace("lora_unet_", "lora_unet_unet_")), "twice"),
     "whole prefix doubled": (
         lambda: _renamed(_kohya(), lambda key: key.replace("lora_te_", "lora_te_lora_te_")),
@@ -129,12 +163,83 @@ def test_a_mended_file_has_nothing_left_to_mend(case, tmp_path):
     _same(again.modules, _modules(one_rank=case != "transposed"))
 
 
-def test_names_of_the_original_layout_under_diffusion_model_are_read(tmp_path):
-    tensors, meant = _original_names()
+@pytest.mark.parametrize("factors", [("lora_A", "lora_B"), ("lora_down", "lora_up")])
+def test_names_of_the_original_layout_under_diffusion_model_are_read(factors, tmp_path):
+    tensors, meant = _original_names(*factors)
     save(tensors, tmp_path / "a.safetensors")
     found = read_adapter(tmp_path / "a.safetensors")
     _same(found.modules, meant)
-    assert "diffusion_model" in found.repairs[0]
+    assert any("diffusion_model" in line for line in found.repairs)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "value", "says"),
+    [(".lora_up.bias", 0.5, "a bias inside"), (".scalar", 2.0, "scalar other than 1"), (".diff_b", 0.5, "diff_b")],
+)
+def test_what_would_change_the_result_is_refused_by_name(leaf, value, says, tmp_path):
+    save(_with(_kohya(), leaf, value), tmp_path / "a.safetensors")
+    with pytest.raises(CorruptFile, match=rf"{says}.*not supported"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("spelled", "ours"),
+    [
+        (
+            "output_blocks_11_1_transformer_blocks_0_attn2_to_k",
+            "up_blocks.3.attentions.2.transformer_blocks.0.attn2.to_k",
+        ),
+        ("output_blocks_9_0_emb_layers_1", "up_blocks.3.resnets.0.time_emb_proj"),
+        ("output_blocks_2_1_conv", "up_blocks.0.upsamplers.0.conv"),
+        ("output_blocks_8_2_conv", "up_blocks.2.upsamplers.0.conv"),
+        ("input_blocks_9_0_op", "down_blocks.2.downsamplers.0.conv"),
+        (
+            "output_blocks_2_1_transformer_blocks_0_attn2_to_k",
+            "up_blocks.0.attentions.2.transformer_blocks.0.attn2.to_k",
+        ),
+        ("output_blocks_2_2_conv", "up_blocks.0.upsamplers.0.conv"),
+    ],
+)
+def test_the_original_names_of_either_layout_are_read(spelled, ours, tmp_path):
+    kernel = (1, 1) if spelled.endswith(("conv", "op")) else ()
+    tensors = {
+        f"lora_unet_{spelled}.lora_down.weight": torch.ones(2, 8, *kernel),
+        f"lora_unet_{spelled}.lora_up.weight": torch.ones(8, 2, *kernel),
+    }
+    save(tensors, tmp_path / "a.safetensors")
+    assert list(read_adapter(tmp_path / "a.safetensors").modules) == [f"denoiser.{ours}"]
+
+
+def test_a_bundled_embedding_stays_with_the_adapter(tmp_path):
+    vectors = {"string_to_param.*": torch.ones(2, 16), "clip_g": torch.ones(2, 20)}
+    save({**_kohya(), **{f"bundle_emb.ink.{key}": each for key, each in vectors.items()}}, tmp_path / "a.safetensors")
+    found = read_adapter(tmp_path / "a.safetensors").embeddings
+    assert {token: tuple(each.shape) for token, each in found.items()} == {"ink": (2, 16), "ink.clip_g": (2, 20)}
+
+
+def test_a_file_beside_a_mended_one_is_not_replaced(tmp_path):
+    save({**_kohya(), "bundle_emb.style.string_to_param.*": torch.ones(2, 16)}, tmp_path / "a.safetensors")
+    (tmp_path / "b.embeddings.safetensors").write_bytes(b"precious")
+    with pytest.raises(UsageError, match=r"b\.embeddings\.safetensors exists"):
+        fix_adapter(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    assert (tmp_path / "b.embeddings.safetensors").read_bytes() == b"precious"
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_denoiser_that_diffusers_saved_alone_is_read_with_its_alphas(tmp_path):
+    from diffusers import UNet2DConditionModel
+    from peft import LoraConfig
+
+    unet = tiny_pipeline().unet
+    assert isinstance(unet, UNet2DConditionModel)
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=2, target_modules=["to_q", "conv1"], init_lora_weights=False))
+    unet.save_lora_adapter(tmp_path, weight_name="a.safetensors")
+    found = read_adapter(tmp_path / "a.safetensors")
+    layers = {f"denoiser.{name}": each for name, each in unet.named_modules() if hasattr(each, "get_delta_weight")}
+    assert found.modules.keys() == layers.keys()
+    for name, layer in layers.items():
+        assert torch.allclose(delta(found.modules[name]), layer.get_delta_weight("default"), atol=1e-6), name
+    assert any("saved on its own" in line for line in found.repairs)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -161,8 +266,11 @@ def test_a_square_module_alone_is_not_taken_for_transposed(tmp_path):
     assert found.repairs == ()
 
 
-def test_the_same_module_in_two_dialects_is_refused(tmp_path):
-    save({**_kohya(), **_diffusers()[0]}, tmp_path / "a.safetensors")
+@pytest.mark.parametrize("what", ["lora_A", "alpha"])
+def test_different_tensors_for_one_module_in_two_dialects_are_refused(what, tmp_path):
+    other = {key: each * 2 if what in key else each for key, each in _diffusers()[0].items()}
+    kohya = _alphas(_kohya(), lambda alpha: alpha * 2) if what == "alpha" else _kohya()
+    save({**kohya, **other}, tmp_path / "a.safetensors")
     with pytest.raises(CorruptFile, match=r"no place for .* \(and \d+ others\)"):
         read_adapter(tmp_path / "a.safetensors")
 

@@ -1,6 +1,7 @@
 """Steps that several dialects share."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,15 @@ from lora_diffusion.files.dialects import Parts
 __all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of"]
 
 _LISTED = "alpha stored as a list of one number: read as the number"
+_TWICE = "the same tensor under two names: read once"
+_BUNDLED = "embeddings bundled with the modules (bundle_emb.): kept beside them"
+_BUNDLE = re.compile(r"bundle_emb\.(?P<token>.+?)(?P<rest>\.string_to_param\.\*|\.[^.]+)")
+# What programs write although it changes nothing: role -> the value that changes nothing, and how it is called.
+_NEUTRAL = {
+    "lora_bias": (0.0, "biases of zeros inside a LoRA: left out"),
+    "scalar": (1.0, "a scalar of 1 beside the factors: left out"),
+}
+_ZERO_BIAS = "changes of a bias (diff_b) of zeros: left out"
 _ROUNDED = "alpha stored in half precision, which rounds fractions (1.1 to 1.1016): read as it stands"
 
 
@@ -29,18 +39,43 @@ class Collector:
     mended: Counter[str] = field(default_factory=Counter)
 
     def place(self, key: str, module: str | None, role: str, tensor: Tensor) -> None:
-        """Put a tensor at its module; a key without a module, or a place taken twice, stays unplaced."""
-        if module is None or role in self.pieces.get(module, {}):
+        """Put a tensor at its module; a key without a module, or a place taken by another, stays unplaced."""
+        taken = self.pieces.get(module or "", {}).get(role)
+        if taken is not None and torch.equal(taken, tensor):
+            self.mended[_TWICE] += 1
+        elif module is None or taken is not None:
             self.unplaced.append(key)
+        elif role in _NEUTRAL and bool((tensor == _NEUTRAL[role][0]).all()):
+            self.mended[_NEUTRAL[role][1]] += 1
         else:
             self.pieces.setdefault(module, {})[role] = tensor
 
+    def bundled(self, key: str, tensor: Tensor) -> bool:
+        """Take a textual inversion as OneTrainer keeps it in the file of an adapter; False for any other tensor."""
+        match = _BUNDLE.fullmatch(key)
+        if match is not None:
+            encoder = "" if "string_to_param" in match["rest"] else match["rest"]
+            self.embeddings[f"{match['token']}{encoder}"] = tensor
+            self.mended[_BUNDLED] += 1
+        return match is not None
+
+    def _without_empty_biases(self) -> dict[str, dict[str, Tensor]]:
+        """Programs that extract adapters write the change of every bias, also where there is none."""
+        result = {}
+        for module, pieces in self.pieces.items():
+            empty = "diff" not in pieces and "diff_b" in pieces and not pieces["diff_b"].any()
+            self.mended[_ZERO_BIAS] += empty
+            if kept := {role: each for role, each in pieces.items() if not (empty and role == "diff_b")}:
+                result[module] = kept
+        return result
+
     def parts(self) -> Parts:
-        alphas = [pieces["alpha"] for pieces in self.pieces.values() if "alpha" in pieces]
+        whole = self._without_empty_biases()
+        alphas = [pieces["alpha"] for pieces in whole.values() if "alpha" in pieces]
         self.mended[_LISTED] += sum(each.ndim > 0 and each.numel() == 1 for each in alphas)
         self.mended[_ROUNDED] += sum(_is_rounded(each) for each in alphas)
         return Parts(
-            pieces=dict(sorted(self.pieces.items())),
+            pieces=dict(sorted(whole.items())),
             unplaced=tuple(self.unplaced),
             embeddings=self.embeddings,
             repairs=tuple(f"{what} ({count} tensors)" for what, count in self.mended.items() if count),

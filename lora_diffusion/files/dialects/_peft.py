@@ -30,7 +30,7 @@ def alpha_of(config: Any, path: str, down: Tensor) -> float | None:
     if alpha is None and not config.get("use_rslora"):
         return None
     alpha = rank_of(down) if alpha is None else alpha
-    if not isinstance(alpha, int | float):
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool):
         raise CorruptFile(f"lora_alpha of {path} is {alpha!r}, not a number")
     return float(alpha) * (math.sqrt(rank_of(down)) if config.get("use_rslora") else 1.0)
 

@@ -1,4 +1,4 @@
-"""The dialect of diffusers, in the four key styles that it has had, and the adapter header of today.
+"""The dialect of diffusers, in the five key styles that it has had, and the adapter header of today.
 
 | style | UNet | text encoder |
 |---|---|---|
@@ -6,8 +6,9 @@
 | 0.17 | `unet.` + the above | `text_encoder.<attn>.to_q_lora.down.weight` |
 | 0.22 | `unet.<module>.lora.down.weight` | `text_encoder.<module>.lora_linear_layer.down.weight` |
 | PEFT | `unet.<module>.lora_A.weight` | `text_encoder.<module>.lora_A.weight` |
+| UNet saved alone | `<module>.lora_A.weight`, a header without prefixes | none |
 
-Ours is the last one with the header `lora_adapter_metadata`: diffusers builds its LoraConfig from exactly these fields,
+Ours is that of PEFT with the header `lora_adapter_metadata`: diffusers builds its LoraConfig from exactly these fields,
 so no more than it knows are written, and module names are without `text_model`, which matches with and without it.
 """
 
@@ -20,9 +21,10 @@ from typing import Any
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.families.names import canonical, component_of, namings, path_of, underscored
+from lora_diffusion.families.names import canonical, component_of, path_of, underscored
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import Collector, json_object, number, one_alpha
+from lora_diffusion.files.dialects._original import from_original
 from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 
 name = "diffusers"
@@ -32,11 +34,21 @@ structural = ("lora_adapter_metadata",)
 
 _PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2": "text_encoder_2"}
 _COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
+# Programs that load single files call the components by their places there.
+_LOADERS = {
+    "diffusion_model": "denoiser",
+    "text_encoders.clip_l.transformer": "text_encoder",
+    "text_encoders.clip_h.transformer": "text_encoder",
+    "text_encoders.clip_g.transformer": "text_encoder_2",
+}
 _KEY = re.compile(
-    r"(?:(?P<prefix>unet|text_encoder|text_encoder_2|diffusion_model)\.)?(?P<raw>base_model\.model\.)?(?P<path>.+?)"
+    rf"(?:(?P<prefix>{'|'.join(_COMPONENTS)}|{'|'.join(_LOADERS)})\.)?(?P<raw>base_model\.model\.)?(?P<path>.+?)"
     r"(?:\.processor)?(?P<old>\.to_(?:q|k|v|out)_lora|\.lora_linear_layer|\.lora|)"
-    r"\.(?P<factor>down|up|lora_A|lora_B|lora_magnitude_vector|alpha)(?:\.default)?(?P<weight>(?:\.weight)*)"
+    r"\.(?P<factor>down|up|lora_A|lora_B|lora_down|lora_up|lora_mid|lora_magnitude_vector|dora_scale|alpha|diff_b|diff)"
+    r"(?:\.default)?(?P<weight>(?:\.weight)*|\.bias)"
 )
+# How the paths of a denoiser begin, by which its keys are known without a prefix.
+_DENOISER = re.compile(r"(?:(?:down|up)_blocks\.\d|mid_block\.|time_embedding\.|add_embedding\.|conv_in|conv_out)\b")
 _ROLES = {
     "down": "down",
     "lora_A": "down",
@@ -44,9 +56,21 @@ _ROLES = {
     "lora_B": "up",
     "alpha": "alpha",
     "lora_magnitude_vector": "dora_scale",
+    "lora_down": "down",
+    "lora_up": "up",
+    "lora_mid": "mid",
+    "dora_scale": "dora_scale",
+    "diff": "diff",
+    "diff_b": "diff_b",
 }
+_SHORT = ("down", "up")
+_KOHYA = ("lora_down", "lora_up", "lora_mid")
+_FACTORS = (*_SHORT, *_KOHYA, "lora_A", "lora_B")
 _OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 _OLDEST = "no unet. prefix (diffusers 0.13 to 0.16): added, diffusers itself loads nothing from such a file"
+_ALONE = "no unet. prefix (a denoiser saved on its own by diffusers): added"
+_NAMED = "lora_down and lora_up under module names of diffusers: read as lora_A and lora_B"
+_TEXT_PLACE = "prefix text_encoders. of programs that load single files: read as text_encoder."
 _WEIGHTS = "`.weight` missing or written twice: read as once"
 _RAW = "base_model.model. inside the name (the state of a PEFT model saved as it was): left out"
 _ORIGINAL = "prefix diffusion_model. with the block names of the original layout: read as unet."
@@ -59,29 +83,39 @@ def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
 
 def _is_ours(key: str) -> bool:
     match = _KEY.fullmatch(key)
-    return match is not None and (match["prefix"] is not None or ".processor." in key) and match["factor"] != "alpha"
+    return match is not None and _has_place(match) and match["factor"] != "alpha"
+
+
+def _has_place(match: re.Match[str]) -> bool:
+    alone = match["factor"] not in _SHORT and _DENOISER.match(match["path"]) and not match["raw"]
+    return bool(match["prefix"] or ".processor." in match.string or alone)
 
 
 def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     found = Collector()
     for key, tensor in tensors.items():
+        if found.bundled(key, tensor):
+            continue
         match = _KEY.fullmatch(key)
         module = None if match is None else _module(match, found)
-        role = "" if match is None else _ROLES[match["factor"]]
+        role = "" if match is None else _role(match)
         found.place(key, module, role, magnitude(tensor) if role == "dora_scale" else tensor)
     _add_alphas(found, json_object(metadata.get("lora_adapter_metadata")))
     return found.parts()
 
 
+def _role(match: re.Match[str]) -> str:
+    bias = match["weight"] == ".bias" and match["factor"] in _FACTORS
+    return "lora_bias" if bias else _ROLES[match["factor"]]
+
+
 def _module(match: re.Match[str], found: Collector) -> str | None:
-    if match["prefix"] is None and ".processor." not in match.string:
+    if not _has_place(match):
         return None
-    found.mended[_OLDEST] += match["prefix"] is None
-    found.mended[_RAW] += match["raw"] is not None
-    found.mended[_WEIGHTS] += match["factor"] in ("down", "up", "lora_A", "lora_B") and match["weight"] != ".weight"
+    _say(match, found)
     if match["prefix"] == "diffusion_model":
         return _original(match["path"], found)
-    component = _COMPONENTS[match["prefix"] or "unet"]
+    component = {**_COMPONENTS, **_LOADERS}[match["prefix"] or "unet"]
     path = match["path"]
     if match["old"].startswith(".to_"):
         projection = match["old"][1:].removesuffix("_lora")
@@ -92,10 +126,20 @@ def _module(match: re.Match[str], found: Collector) -> str | None:
     return module
 
 
+def _say(match: re.Match[str], found: Collector) -> None:
+    factor, weight = match["factor"], match["weight"]
+    found.mended[_OLDEST] += match["prefix"] is None and ".processor." in match.string
+    found.mended[_ALONE] += match["prefix"] is None and ".processor." not in match.string
+    found.mended[_RAW] += match["raw"] is not None
+    found.mended[_WEIGHTS] += factor in _FACTORS and weight not in (".weight", ".bias")
+    found.mended[_NAMED] += factor in _KOHYA
+    found.mended[_TEXT_PLACE] += (match["prefix"] or "").startswith("text_encoders")
+
+
 def _original(path: str, found: Collector) -> str | None:
     """Programs that load single files say `diffusion_model.` and then the names of the original layout."""
     found.mended[_ORIGINAL] += 1
-    split = next((each for names in namings() if (each := names.from_kohya(underscored(path)))), None)
+    split = from_original(underscored(path))
     return None if split is None else f"denoiser.{split}"
 
 
@@ -110,6 +154,7 @@ def _add_alphas(found: Collector, header: Mapping[str, Any]) -> None:
         if "alpha" not in pieces and "down" in pieces:
             prefix = f"{_PREFIXES[component_of(module)]}."
             config = {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
+            config = config or (dict(header) if "peft_type" in header or "lora_alpha" in header else {})
             alpha = alpha_of(config, path_of(module), pieces["down"])
             pieces.update({} if alpha is None else {"alpha": number(alpha)})
 

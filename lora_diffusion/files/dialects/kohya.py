@@ -12,9 +12,10 @@ from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError
-from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, namings, path_of, underscored
+from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, path_of, underscored
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import Collector, number, one_alpha
+from lora_diffusion.files.dialects._original import from_original
 from lora_diffusion.files.roles import LYCORIS, pieces_of
 
 name = "kohya"
@@ -24,10 +25,11 @@ structural: tuple[str, ...] = ()
 
 _FACTORS = {"lora_down": "down", "lora_up": "up", "lora_mid": "mid"}
 _FOREIGN = {"lora_A": "down", "lora_B": "up"}
-_ROLES = {**_FACTORS, **_FOREIGN, **{each: each for each in ("alpha", "dora_scale", *LYCORIS)}}
+_BIASES = dict.fromkeys((f"{leaf}.bias" for leaf in (*_FACTORS, *_FOREIGN)), "lora_bias")
+_ROLES = {**_FACTORS, **_FOREIGN, **_BIASES, **{each: each for each in ("alpha", "dora_scale", "scalar", *LYCORIS)}}
 _KEY = re.compile(
     r"(?P<prefix>lora_unet|lora_te1|lora_te2|lora_te|lycoris)_(?P<path>.+?)(?P<joint>[._])"
-    rf"(?P<leaf>{'|'.join(sorted(_ROLES, key=len, reverse=True))})(?P<weight>(?:\.weight)*)"
+    rf"(?P<leaf>{'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})(?P<weight>(?:\.weight)*)"
 )
 _COMPONENTS = {
     "lora_unet": "denoiser",
@@ -53,7 +55,8 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
         if match is None:
-            found.unplaced.append(key)
+            if not found.bundled(key, tensor):
+                found.unplaced.append(key)
             continue
         _say(match, found)
         found.place(key, _module(match["prefix"], match["path"], found), _ROLES[match["leaf"]], tensor)
@@ -78,10 +81,7 @@ def _module(prefix: str, path: str, found: Collector) -> str | None:
             found.mended[_DOUBLED] += 1
             path = path.removeprefix(doubled)
     component = _COMPONENTS[prefix]
-    if component == "denoiser":
-        split = next((each for names in namings() if (each := names.from_kohya(path))), None)
-    else:
-        split = dotted_or_none(path)
+    split = from_original(path) if component == "denoiser" else dotted_or_none(path)
     if split is None:
         return None
     module = canonical(component, split)

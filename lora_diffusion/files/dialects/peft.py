@@ -31,7 +31,7 @@ _PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2
 _COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
 _KEY = re.compile(
     r"base_model\.model\.(?:(?P<prefix>unet|text_encoder|text_encoder_2)\.)?(?P<path>.+?)"
-    r"\.(?P<factor>lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?P<weight>(?:\.weight)*)"
+    r"\.(?P<factor>lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?P<weight>(?:\.weight)*|\.bias)"
 )
 _ROLES = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "dora_scale"}
 _WEIGHTS = "`.weight` missing or written twice: read as once"
@@ -51,8 +51,8 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
         if match is None:
             found.unplaced.append(key)
             continue
-        role = _ROLES[match["factor"]]
-        found.mended[_WEIGHTS] += role != "dora_scale" and match["weight"] != ".weight"
+        role = "lora_bias" if match["weight"] == ".bias" else _ROLES[match["factor"]]
+        found.mended[_WEIGHTS] += role in ("down", "up") and match["weight"] != ".weight"
         found.place(key, _module(match), role, magnitude(tensor) if role == "dora_scale" else tensor)
     for module, pieces in found.pieces.items():
         if "down" in pieces:
