@@ -21,7 +21,7 @@ format: .venv/.developer
 # The browser tests need Chromium; where it cannot be installed they are skipped, and pytest's summary counts them.
 chromium:
 	@command -v chromium >/dev/null || { command -v apt-get >/dev/null && apt-get update -qq \
-	    && apt-get install -y -qq chromium >/dev/null; } \
+	    && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 	    || echo "Chromium is not there and cannot be installed here: the browser tests will be skipped"
 
 clean:
