@@ -11,6 +11,7 @@ from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.dialects import Parts, Pieces, dialects, recognise
+from lora_diffusion.files.dialects._common import same
 from lora_diffusion.files.roles import form_of, missing, weights_of
 
 __all__ = ["assemble", "is_finite", "parts_of", "problem", "weights_of"]
@@ -168,7 +169,7 @@ def _says_the_same(one: Pieces, other: Pieces) -> bool:
     return (
         "down" in one
         and one.keys() - {"alpha"} == other.keys() - {"alpha"}
-        and all(torch.equal(one[role], other[role]) for role in one.keys() - {"alpha"})
+        and all(same(one[role], other[role]) for role in one.keys() - {"alpha"})
         and _alpha(one) == _alpha(other)
     )
 

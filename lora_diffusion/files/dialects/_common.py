@@ -14,7 +14,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.dialects import Parts
 
-__all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of"]
+__all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of", "same"]
 
 _LISTED = "alpha stored as a list of one number: read as the number"
 _TWICE = "the same tensor under two names: read once"
@@ -41,11 +41,11 @@ class Collector:
     def place(self, key: str, module: str | None, role: str, tensor: Tensor) -> None:
         """Put a tensor at its module; a key without a module, or a place taken by another, stays unplaced."""
         taken = self.pieces.get(module or "", {}).get(role)
-        if taken is not None and torch.equal(taken, tensor):
+        if taken is not None and same(taken, tensor):
             self.mended[_TWICE] += 1
         elif module is None or taken is not None:
             self.unplaced.append(key)
-        elif role in _NEUTRAL and bool((tensor == _NEUTRAL[role][0]).all()):
+        elif role in _NEUTRAL and bool((tensor.float() == _NEUTRAL[role][0]).all()):
             self.mended[_NEUTRAL[role][1]] += 1
         else:
             self.pieces.setdefault(module, {})[role] = tensor
@@ -63,7 +63,7 @@ class Collector:
         """Programs that extract adapters write the change of every bias, also where there is none."""
         result = {}
         for module, pieces in self.pieces.items():
-            empty = "diff" not in pieces and "diff_b" in pieces and not pieces["diff_b"].any()
+            empty = "diff" not in pieces and "diff_b" in pieces and not pieces["diff_b"].float().any()
             self.mended[_ZERO_BIAS] += empty
             if kept := {role: each for role, each in pieces.items() if not (empty and role == "diff_b")}:
                 result[module] = kept
@@ -80,6 +80,11 @@ class Collector:
             embeddings=self.embeddings,
             repairs=tuple(f"{what} ({count} tensors)" for what, count in self.mended.items() if count),
         )
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Say whether two tensors are the same in dtype, shape and values; 8-bit floats do not compare as they are."""
+    return one.dtype == other.dtype and one.shape == other.shape and torch.equal(one.double(), other.double())
 
 
 def _is_rounded(alpha: Tensor) -> bool:
