@@ -1,5 +1,7 @@
 """A plan is typed: an unknown key is an error with the nearest spelling, and what is written reads back."""
 
+from pathlib import Path
+
 import pytest
 
 from lora_diffusion.errors import PlanError
@@ -86,3 +88,11 @@ def test_there_are_at_most_80_settings_and_each_has_its_reason():
     assert len(keys(TrainPlan)) <= 80
     for section in TrainPlan.model_fields.values():
         assert all(field.description for field in section.annotation.model_fields.values())
+
+
+@pytest.mark.parametrize("file", sorted(Path("configs").glob("*.toml")), ids=lambda path: path.name)
+def test_every_plan_that_comes_along_is_valid_and_gives_its_reasons(file):
+    plan = from_toml(TrainPlan, file)
+    assert plan.base.path
+    values = [line for line in file.read_text("utf-8").splitlines() if "=" in line and not line.startswith("#")]
+    assert all("#" in line for line in values), "every value carries its reason"
