@@ -96,7 +96,7 @@ def from_source(source: Source, *, name: str | None = None) -> Adapter:
     source.verify()
     parts = parts_of(source.tensors(), source.metadata)
     modules = assemble(parts, source=source.path.name)
-    family, _ = family_of(modules, source.metadata)
+    family, _ = family_of(modules, source.metadata, source.keys)
     modules, reshaped = with_usual_dimensions(modules, family)
     return Adapter(
         name=name or source.name,

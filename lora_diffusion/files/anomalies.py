@@ -3,15 +3,16 @@
 blocks: the file cannot be used as it is. warns: it can, and will not do what is expected. notes: good to know.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import torch
 
 from datasets_tools.finding import Finding, blocks, notes, warns
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.evidence import width_family
+from lora_diffusion.files.evidence import contradiction
 from lora_diffusion.files.folder import Source
+from lora_diffusion.files.foreign import foreign, refusal
 
 __all__ = ["findings_of"]
 
@@ -29,7 +30,7 @@ def findings_of(
 
     `problems` is what is wrong with each module, or nothing; `whole` are those that can be described.
     """
-    found = [*_broken(source, parts, problems), *_suspicious(whole, family), *_known(whole)]
+    found = [*_broken(source, parts, problems), *_suspicious(whole, source.keys, family), *_known(whole)]
     return tuple(sorted(found, key=lambda each: ("blocks", "warns", "notes").index(each.severity)))
 
 
@@ -38,7 +39,10 @@ def _broken(source: Source, parts: Parts, problems: Mapping[str, str]) -> Iterat
         for key in file.wrong_hashes():
             reason = f"{file.path.name}: {key} does not match: the tensors were damaged or changed after writing"
             yield blocks("hash-differs", file.path.name, reason, _AGAIN)
-    for key in parts.unplaced:
+    kind = foreign((*parts.unplaced, *parts.pieces))
+    if kind:
+        yield blocks("unsupported", source.path.name, *refusal(kind))
+    for key in () if kind else parts.unplaced:
         yield blocks("no-place", key, f"no place for tensor {key}", _AGAIN)
     for name, what in problems.items():
         if what:
@@ -48,7 +52,7 @@ def _broken(source: Source, parts: Parts, problems: Mapping[str, str]) -> Iterat
             yield blocks("not-finite", token, f"embedding {token} has NaN or infinite values", _AGAIN)
 
 
-def _suspicious(whole: Mapping[str, Weights], family: str) -> Iterator[Finding]:
+def _suspicious(whole: Mapping[str, Weights], keys: Collection[str], family: str) -> Iterator[Finding]:
     lower = "lower its weight in a blend, or write it with the alpha that was meant"
     rules: tuple[tuple[str, Callable[[Weights], bool], str, str], ...] = (
         ("no-effect", _is_silent, "have a factor of zeros and no effect", "nothing was trained there; leave them out"),
@@ -61,10 +65,9 @@ def _suspicious(whole: Mapping[str, Weights], family: str) -> Iterator[Finding]:
         names = [name for name, weights in whole.items() if holds(weights)]
         if names:
             yield warns(code, names[0], _line(names, whole, what), remedy)
-    width = width_family(whole)
-    if width is not None and width[0] != family:
-        reason = f"the metadata says {family}, but {width[1]} belongs to {width[0]}"
-        yield warns("family", "", reason, f"use it with {width[0]}")
+    if other := contradiction(whole, keys, family):
+        reason = f"the metadata says {family}, but {other[1]} belongs to {other[0]}"
+        yield warns("family", "", reason, f"use it with {other[0]}")
 
 
 def _line(names: list[str], whole: Mapping[str, Weights], what: str) -> str:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from lora_diffusion.adapters.dense import direction
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import CorruptFile
+from lora_diffusion.errors import CorruptFile, UnknownDialect
 from lora_diffusion.files.dialects import Parts, Pieces, dialects, recognise
 from lora_diffusion.files.dialects._common import same
+from lora_diffusion.files.foreign import foreign, refusal
 from lora_diffusion.files.roles import form_of, missing, weights_of
 
 __all__ = ["assemble", "is_finite", "parts_of", "problem", "weights_of"]
@@ -29,7 +30,14 @@ _TRANSPOSED = "factors stored transposed: turned"
 
 
 def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
-    """Return the weights of every module. Raises CorruptFile naming the first tensor or module that is wrong."""
+    """Return the weights of every module.
+
+    Raises CorruptFile naming the first tensor or module that is wrong, UnknownDialect for an adapter of another family
+    or method.
+    """
+    if kind := foreign((*parts.unplaced, *parts.pieces)):
+        said, hint = refusal(kind)
+        raise UnknownDialect(f"{source}: {said}", hint=hint)
     if parts.unplaced:
         others = f" (and {len(parts.unplaced) - 1} others)" if len(parts.unplaced) > 1 else ""
         raise CorruptFile(f"{source}: no place for tensor {parts.unplaced[0]!r}{others}", hint=_NEXT_STEP)

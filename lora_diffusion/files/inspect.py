@@ -91,7 +91,7 @@ def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspect
     problems = {name: problem(pieces) for name, pieces in parts.pieces.items()}
     # values may be wrong and still be described; without all factors there is nothing to describe
     usable = {name: weights_of(parts.pieces[name]) for name, what in problems.items() if not what or "NaN" in what}
-    family, evidence = family_of(usable, source.metadata)
+    family, evidence = family_of(usable, source.metadata, source.keys)
     whole, reshaped = with_usual_dimensions(usable, family)
     names = sorted(parts.pieces)
     layers = {name: layer_of(weights) for name, weights in whole.items()}

@@ -7,7 +7,8 @@ sorted, then one tensor after the other, and the hashes are put into the places 
 import json
 import math
 import struct
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import torch
 from torch import Tensor
 
-from lora_diffusion.files.safe import DTYPES, HASHES, running_hash
+from lora_diffusion.files.safe import DTYPES, HASHES, RunningHash, running_hash
 
 __all__ = ["Planned", "plan_of", "write_safe"]
 
@@ -60,16 +61,21 @@ def write_safe(
     running = {key: found for key in hashes if (found := running_hash(key, plan, metadata)) is not None}
     places = {key: "0" * len(each.text()) for key, each in running.items()}
     header = _header(plan, {**metadata, **places})
-    with path.open("wb") as file:
+    with path.open("wb") as file, ThreadPoolExecutor(1, thread_name_prefix="hash") as beside:
         file.write(struct.pack("<Q", len(header)) + header)
         for each in plan:
             data = _bytes(tensor_of(each.name), each)
+            hashing = beside.submit(_update, running.values(), data)  # takes as long as writing, on another core
             file.write(data)
-            for each_hash in running.values():
-                each_hash.update(data)
+            hashing.result()
         result = {key: each_hash.text() for key, each_hash in running.items()}
         _fill(file, header, places, result)
     return result
+
+
+def _update(running: Iterable[RunningHash], data: memoryview) -> None:
+    for each in running:
+        each.update(data)
 
 
 def _header(plan: list[Planned], metadata: Mapping[str, str]) -> bytes:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UnknownDialect, UsageError
+from lora_diffusion.files.foreign import foreign, refusal
 
 __all__ = ["Dialect", "Parts", "Pieces", "dialect", "dialects", "recognise"]
 
@@ -77,6 +78,9 @@ def recognise(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
         return claims[0]
     if claims:
         return max(claims, key=lambda each: sum(each.matches([key], metadata) for key in keys))
+    if kind := foreign(keys):
+        said, hint = refusal(kind)
+        raise UnknownDialect(said, hint=hint)
     shown = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensors at all"
     raise UnknownDialect(
         f"no adapter dialect has such names: {shown}",
