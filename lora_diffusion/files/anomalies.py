@@ -57,6 +57,7 @@ def _suspicious(whole: Mapping[str, Weights], keys: Collection[str], family: str
     rules: tuple[tuple[str, Callable[[Weights], bool], str, str], ...] = (
         ("no-effect", _is_silent, "have a factor of zeros and no effect", "nothing was trained there; leave them out"),
         ("alpha", lambda each: each.alpha <= 0, "have an alpha of 0 or less", "write it with the alpha that was meant"),
+        ("norms", _has_no_norms, "have a dora_scale of 0 or less", "norms are positive: ask its author for the file"),
         ("weak", lambda each: 0 < each.scale < _WEAK, "have a very small scale", "raise its weight in a blend"),
         ("strong", lambda each: each.scale > _STRONG, "have a very large scale", lower),
         ("fp16", _overflows, "have values which overflow in fp16", "use them in bf16 or fp32"),
@@ -82,6 +83,11 @@ def _is_silent(weights: Weights) -> bool:
     if weights.method == "full":
         return not weights.up.any() and not (weights.extra["bias"].any() if "bias" in weights.extra else False)
     return "dora_scale" not in weights.extra and not all(bool(each.any()) for each in weights.tensors().values())
+
+
+def _has_no_norms(weights: Weights) -> bool:
+    norms = weights.extra.get("dora_scale")
+    return norms is not None and bool((norms.float() <= 0).any())
 
 
 def _overflows(weights: Weights) -> bool:

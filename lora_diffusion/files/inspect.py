@@ -68,23 +68,24 @@ class Inspection:
 def inspect_adapter(path: Path | str) -> Inspection:
     """Describe an adapter file or folder.
 
-    Raises UsageError where there is nothing, and FileError for content that is no adapter at all; everything else that
-    is wrong is a finding.
+    Raises UsageError where there is nothing, and UnknownDialect for content that is no adapter at all; everything else
+    that is wrong, a truncated file too, is a finding.
     """
-    source = source_of(Path(path))
+    try:
+        source = source_of(Path(path))
+    except CorruptFile as error:
+        return _unreadable(str(path), "", {}, "damaged", error)
     dialect = recognise(source.keys, source.metadata).name
     try:
         parts = parts_of(source.tensors(), source.metadata)
     except CorruptFile as error:
-        return Inspection(
-            path=str(path),
-            dialect=dialect,
-            family="",
-            evidence="",
-            metadata=source.metadata,
-            findings=(blocks("configuration", str(path), str(error), "get the file again from where it came"),),
-        )
+        return _unreadable(str(path), dialect, source.metadata, "configuration", error)
     return _described(str(path), dialect, source, parts)
+
+
+def _unreadable(path: str, dialect: str, metadata: Mapping[str, str], code: str, error: CorruptFile) -> Inspection:
+    finding = blocks(code, path, str(error), error.hint or "get the file again from where it came")
+    return Inspection(path=path, dialect=dialect, family="", evidence="", metadata=metadata, findings=(finding,))
 
 
 def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspection:

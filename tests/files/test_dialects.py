@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
+from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile, UnknownDialect, UsageError
-from lora_diffusion.files.adapter import read_adapter, write_adapter
+from lora_diffusion.files.adapter import Adapter, read_adapter, write_adapter
 from lora_diffusion.files.dialects import dialects, recognise
 from tests.files.samples import FIXTURES, dense, sample_adapter, save
 
@@ -92,6 +93,22 @@ def test_a_read_only_dialect_says_what_to_write_instead(tmp_path):
 def test_unknown_names_are_shown():
     with pytest.raises(UnknownDialect, match=r"model\.diffusion_model\.out\.0\.bias"):
         recognise(["model.diffusion_model.out.0.bias"], {})
+
+
+@pytest.mark.parametrize("dialect", ["diffusers", "peft"])
+def test_a_tucker_factor_is_called_so_where_it_cannot_be_written(dialect, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    up, mid, down = (torch.randn(shape, generator=draw) for shape in ((8, 2, 1, 1), (2, 2, 3, 3), (2, 4, 1, 1)))
+    weights = Weights(up=up, down=down, alpha=2.0, extra={"mid": mid})
+    adapter = Adapter(name="a", family="sd1", modules={"denoiser.conv_in": weights})
+    with pytest.raises(UsageError, match="Tucker"):
+        write_adapter(adapter, tmp_path / "a.safetensors", dialect=dialect)
+
+
+def test_a_folder_with_a_pickle_alone_says_that_pickles_are_never_read(tmp_path):
+    (tmp_path / "adapter_model.bin").write_bytes(b"PK")
+    with pytest.raises(UsageError, match=r"adapter_model\.bin .*never read"):
+        read_adapter(tmp_path)
 
 
 # Old and malformed spellings: a table of (how a key of today is spelled there, what reading says about it)
@@ -218,6 +235,7 @@ def test_rank_stabilised_scale_becomes_part_of_alpha(tmp_path):
     "config",
     [
         '{"peft_type": "LORA", "lora_alpha": "a"}',
+        '{"peft_type": "LORA", "lora_alpha": true}',
         '{"peft_type": "LORA", "alpha_pattern": [1]}',
         '{"peft_type": "LORA", "lora_alpha": 1e999}',
         '{"unet": 3}',

@@ -94,6 +94,32 @@ def test_junk_is_no_adapter(tmp_path):
         inspect_adapter(tmp_path / "junk.safetensors")
 
 
+@pytest.mark.parametrize("keep", [40, -8])
+def test_a_truncated_file_is_described_as_damaged(keep, tmp_path):
+    save(_pair(), tmp_path / "whole.safetensors")
+    (tmp_path / "a.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:keep])
+    found = inspect_adapter(tmp_path / "a.safetensors")
+    assert json.loads(json.dumps(found.to_dict()))["modules"] == {}
+    assert [each.code for each in found.findings] == ["damaged"]
+    assert "truncated" in found.anomalies[0]
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.0, "norms"), (-1.0, "norms"), (1.0, None)])
+def test_norms_that_no_weight_can_have_are_an_anomaly(value, code, tmp_path):
+    found = _inspected({**_pair(), f"{_KEY}.dora_scale": torch.full((16, 1), value)}, tmp_path)
+    assert [each.code for each in found.findings if each.severity == "warns"] == ([code] if code else [])
+
+
+@pytest.mark.parametrize(("alpha", "code"), [(1e30, "strong"), (-4.0, "alpha"), (float("inf"), "incomplete")])
+def test_an_absurd_alpha_is_an_anomaly(alpha, code, tmp_path):
+    assert code in [each.code for each in _inspected(_pair(alpha=alpha), tmp_path).findings]
+
+
+def test_an_alpha_that_is_true_is_no_number(tmp_path):
+    found = _inspected({**_pair(), f"{_KEY}.alpha": torch.tensor(True)}, tmp_path)
+    assert any("true or false" in line for line in found.anomalies)
+
+
 def test_zero_modules_are_counted_once(tmp_path):
     adapter = sample_adapter()
     silent = {name: replace(each, up=torch.zeros_like(each.up)) for name, each in adapter.modules.items()}

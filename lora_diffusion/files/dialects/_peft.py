@@ -63,7 +63,12 @@ def uses_dora(modules: Mapping[str, Weights]) -> bool:
     """
     for module, weights in modules.items():
         norms = weights.extra.get("dora_scale")
-        if weights.method != "lora" or "mid" in weights.extra:
+        if "mid" in weights.extra:
+            raise UsageError(
+                f"{module} has a Tucker factor (lora_mid), which this dialect does not hold",
+                hint="write the kohya dialect, or convert it to a plain LoRA first",
+            )
+        if weights.method != "lora":
             raise UsageError(
                 f"{module} is of the method {weights.method}, which this dialect does not hold",
                 hint="write the kohya dialect, or convert it to a plain LoRA first",
