@@ -4,6 +4,7 @@ public: only what a stranger needs; team: all but captions, folders and people; 
 """
 
 import re
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -25,7 +26,8 @@ _PUBLIC = re.compile(
 )
 # Keys of sd-scripts and ours whose whole point is captions, folders or people.
 _PERSONAL = re.compile(
-    r"ss_(tag_frequency|datasets|dataset_dirs|reg_dataset_dirs|bucket_info|training_comment|session_id)"
+    r"ss_(datasets|dataset_dirs|reg_dataset_dirs|bucket_info|training_comment|session_id|wandb_.*)"
+    r"|(.*_)?(owner|machine|tag_frequency|workflow|logging_dir|log_dir|output_dir|run_name)"
     r"|.*(caption(?!_dropout)|prompt|folder|directory|path|user|e_?mail|host|thumbnail).*",
     re.IGNORECASE,
 )
@@ -43,6 +45,9 @@ _GIVES_AWAY = (
     ("a path", r"\b(?:Users|home|Documents|Desktop|Downloads|OneDrive)[\\/]\w"),
     ("a path", rf"(?<![\w./:-])(?:[\w.-]+[\\/])+[\w .-]+\.(?:{_ENDINGS})\b(?!/)"),  # img/10_ann/a.png, not a bare name
     ("a path", r"\w\\\w[\w-]*\\"),
+    ("a place in a store", r"(?<![a-z0-9])(?:s3|s3a|gs|gcs|az|abfss?|wasbs?|hdfs|smb|nfs|afp|sftp|ssh|scp)://\S"),
+    ("a place in a store", r"\bwandb\.ai/\w"),
+    ("a login", r"\b(?:ssh|scp|sftp|rsync)\s+(?:-\w+\s+(?:\d+\s+)?){0,4}[a-z_][\w-]*@\w"),
     ("a login", r"(?<![\w-])[a-z_][\w-]*@[A-Za-z][\w-]*:"),  # ann@gpu-box:
     ("a URL with credentials", r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s/@]+@"),
     (
@@ -51,6 +56,18 @@ _GIVES_AWAY = (
     ),
     ("an e-mail address", r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+"),
     ("a secret", r"\b(?:hf_[A-Za-z0-9]{8,}|AKIA[A-Z0-9]{12,}|gh[pousr]_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})"),
+    (
+        "a secret",
+        r"\b(?:glpat-[\w-]{16,}|xox[abeoprs]-[\w-]{10,}|github_pat_\w{16,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,})",
+    ),
+    ("a secret", r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"),  # a JSON web token: two objects in base64
+    (
+        "an address of a private network",  # RFC 1918 and 3927, and not the number of a version
+        r"(?<![\w.])(?<!version )(?<!release )(?:(?:10|127)\.\d{1,3}|192\.168|172\.(?:1[6-9]|2\d|3[01])|169\.254)"
+        r"(?:\.\d{1,3}){2}(?!\.?\w)",
+    ),
+    ("a phone number", r"(?<![\w+.])(?:\+|00)[1-9]\d{0,2}(?:[ ()/-]{1,2}\d{2,8}){1,3}[ ()/-]{1,2}\d{3,8}(?![\w.])"),
+    ("a phone number", r"(?<![\w+.])\+[1-9]\d{8,14}(?![\w.])"),
     ("a secret", r"\b(?:bearer\s+[\w.-]{8,}|(?:password|passwd|api[_ -]?key|secret)\s*[=:]\s*\S)"),
     ("a user name", r"\b(?:user(?:[_ -]?name)?|login|hostname|logged in as|trained by user)[\"']?\s*[=:]\s*[\"']?\w"),
     ("a user name", r"\buid=\d+"),
@@ -84,6 +101,7 @@ def find_private(text: str, *, names: Collection[str] = ()) -> str:
     """
     if len(text) > _MAX_VALUE:
         return f"more than {_MAX_VALUE} letters, which nobody reads through"
+    text = _plain(text)
     for what, pattern in _RULES:
         if pattern.search(text):
             return what
@@ -91,6 +109,12 @@ def find_private(text: str, *, names: Collection[str] = ()) -> str:
         if name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE):
             return "a user name"
     return ""
+
+
+def _plain(text: str) -> str:
+    """Return a text as a reader sees it: full-width letters are letters (NFKC), marks without a width are nothing."""
+    whole = unicodedata.normalize("NFKC", text)
+    return "".join(each for each in whole if unicodedata.category(each) != "Cf")
 
 
 def privacy_difference(

@@ -36,14 +36,26 @@ GIVES_AWAY = {
         "models/base.safetensors",
         r"train\10_ann\a.png",
         "see config at conf/plan.toml for more",
+        "/home\u200b/ann",
+        "\u202e/home/ann",
     ],
     "an e-mail address": [
         "ann@example.com",
         "ask ann.smith+lora@mail.example.co.uk for a licence",
         "Ann <ann@studio-x.de>",
         "mailto:ann@example.org",
+        "ＡＮＮ＠corp.com",
     ],
-    "a login": ["ann@gpu-box:", "rsync ann@gpu:out"],
+    "a login": ["ann@gpu-box:", "rsync ann@gpu:out", "ssh ann@gpu7", "ssh -p 22 ann@gpu7"],
+    "a place in a store": [
+        "s3://brand-bucket/ann/x",
+        "gs://secret-bucket/faces",
+        "smb://nas/share",
+        "sftp://box/x",
+        "see wandb.ai/ann/run",
+    ],
+    "an address of a private network": ["192.168.1.20", "on 10.0.0.3:8080", "http://172.20.1.5/x", "127.0.0.1"],
+    "a phone number": ["+49 170 1234567", "call +1 (555) 123-4567", "+491701234567", "0049 170 1234567"],
     "a URL with credentials": [
         "https://ann:hunter2@example.com/x",
         "https://token@github.com/ann/repo.git",
@@ -58,6 +70,11 @@ GIVES_AWAY = {
         "Bearer abcdef.ghijkl",
         "password: hunter2",
         "api key=12",
+        "glpat-abcdefghij1234567890",
+        "xoxb-123456789012-abcdef",
+        "ghp_abcdefghijklmnop1234",
+        "sk-abcdefghijklmnop1234",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc123456789",
     ],
     "a user name": [
         "username: ann",
@@ -78,6 +95,19 @@ GIVES_AWAY = {
 }
 
 HARMLESS = [
+    "version 10.2.0.1 of the style",
+    "v1.10.0.3",
+    "8.8.8.8",
+    "weights +0.8 to +1.2",
+    "+1 -1 +2",
+    "+10 -20 -30",
+    "0.9, 0.99, 1e-8",
+    "2024-05-17 and 2025-06-18",
+    "steps 1000 2000 3000",
+    "1024 768 512",
+    "a gas://like glow",
+    "fox-like, boxy",
+    "eyJust a typo",
     "Blueprint",
     "blueprint style, white lines on blue",
     "runwayml/stable-diffusion-v1-5",
@@ -151,6 +181,14 @@ def test_names_that_the_caller_knows_are_found_as_whole_words():
     assert privacy_difference({"modelspec.author": "Ann"}, "public", names=("ann",))[0].key == "modelspec.author"
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["ss_wandb_run_name", "owner", "machine", "ss_logging_dir", "log_dir", "tag_frequency", "workflow"],
+)
+def test_a_team_file_says_nothing_under_keys_of_people_places_and_captions(key):
+    assert [each.key for each in privacy_difference({key: "x", "ss_lr": "1e-4"}, "team")] == [key]
+
+
 def test_a_list_of_tags_is_a_caption_but_not_under_tags():
     tags = "blue, smile, outdoors, tree, night, rain, street, lamp, hat"
     assert [each.key for each in privacy_difference({"modelspec.description": tags}, "public")] == [
@@ -192,8 +230,10 @@ def test_a_value_that_is_shown_is_short():
 
 
 @pytest.mark.parametrize(
-    "text", ["a" * 60_000, "a." * 30_000, "a-" * 30_000, "1_a " * 15_000, "a/" * 30_000, "/ab" * 20_000, "@a" * 30_000,
-             '{"a":{' * 10_000, "~/" * 30_000, "\\" * 60_000, "a b/" * 15_000, "?token" * 10_000]
+    "text",
+    ["a" * 60_000, "a." * 30_000, "a-" * 30_000, "1_a " * 15_000, "a/" * 30_000, "/ab" * 20_000, "@a" * 30_000,
+             '{"a":{' * 10_000, "~/" * 30_000, "\\" * 60_000, "a b/" * 15_000, "?token" * 10_000,
+     "+1 23" * 13_000, "10.1." * 13_000, "ssh -a " * 9_000]
 )  # fmt: skip
 def test_no_text_takes_long(text):
     start = time.perf_counter()
