@@ -1,6 +1,7 @@
 """An adapter in memory, and its way from and to a file."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -29,6 +30,7 @@ from lora_diffusion.files.writing import plan_of, write_safe
 __all__ = ["SUFFIX", "Adapter", "from_source", "read_adapter", "write_adapter", "written_paths"]
 
 SUFFIX = ".safetensors"
+_log = logging.getLogger("lora_diffusion")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # tensors do not compare to one truth; `fingerprint` does
@@ -133,6 +135,7 @@ def write_adapter(
     """
     path, precision = Path(path), None if dtype is None else precision_of(dtype)
     _require_writable(adapter, path, dialect)
+    _warn_of_readers(adapter, dialect)
     adapter = replace(adapter, modules={name: _at_rest(weights) for name, weights in adapter.modules.items()})
     tensors, structure = dialect_of(dialect).write(balanced(adapter.modules, precision), family=adapter.family)
     tensors = cast_all(tensors, precision)
@@ -177,6 +180,20 @@ def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
         )
     if not adapter.modules:
         raise UsageError(f"adapter {adapter.name} has no modules, so there is nothing to write")
+
+
+def _warn_of_readers(adapter: Adapter, dialect: str) -> None:
+    """diffusers 0.42.1 tells the style of the keys of attention in a text encoder by out_proj, and fails without."""
+    if dialect != "kohya":
+        return
+    leaves: dict[str, set[str]] = {}
+    for name in adapter.modules:
+        leaves.setdefault(component_of(name), set()).add(name.rpartition(".")[2])
+    for component, found in sorted(leaves.items()):
+        if found & {"q_proj", "k_proj", "v_proj"} and "out_proj" not in found:
+            _log.warning(
+                "%s has no out_proj: diffusers 0.42 does not read such a kohya file; use --dialect diffusers", component
+            )
 
 
 def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
