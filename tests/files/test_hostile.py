@@ -85,10 +85,11 @@ def _inspected(path):
 
 @settings(max_examples=300, deadline=2000)
 @given(content=st.binary(max_size=400), length=st.integers(0, 2**64 - 1), header=st.booleans())
-def test_any_bytes_are_refused(content, length, header):
+def test_any_bytes_are_refused_or_described_as_damaged(content, length, header):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.safetensors"
         path.write_bytes((length.to_bytes(8, "little") + b"{" if header else b"") + content)
-        for reader in (read_adapter, inspect_adapter):
-            with pytest.raises(LoraDiffusionError):
-                reader(path)
+        with pytest.raises(LoraDiffusionError):
+            read_adapter(path)
+        with contextlib.suppress(LoraDiffusionError):
+            assert [each.severity for each in inspect_adapter(path).findings] == ["blocks"]
