@@ -62,9 +62,9 @@ def source_of(path: Path) -> Source:
     if parts:
         return _several(path, parts)
     found = sorted(path.glob("*.safetensors"))
-    if not found and (pickles := sorted(path.glob("*.bin"))):
+    if not found and (refused := sorted(path.glob("*.bin"))):
         raise UsageError(
-            f"{path} holds {pickles[0].name} and no .safetensors; pickles (.bin) can run code and are never read",
+            f"{path} holds {refused[0].name} and no .safetensors; pickles (.bin) can run code and are never read",
             hint="save the adapter again with safe_serialization=True, or ask its author for a safetensors version",
         )
     if len(found) != 1:
