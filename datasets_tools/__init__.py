@@ -61,6 +61,11 @@ if TYPE_CHECKING:
     from datasets_tools.report import write_report as write_report
     from datasets_tools.scan import Scan as Scan
     from datasets_tools.scan import scan_folder as scan_folder
+    from datasets_tools.storage import free_bytes as free_bytes
+    from datasets_tools.storage import replacing as replacing
+    from datasets_tools.storage import sha256_file as sha256_file
+    from datasets_tools.storage import write_bytes as write_bytes
+    from datasets_tools.storage import write_json as write_json
     from datasets_tools.summary import summarise as summarise
 
 _HOMES = {
@@ -99,6 +104,7 @@ _HOMES = {
     "crop_for": "bucket",
     "edit_history": "editing",
     "exclude_pictures": "editing",
+    "free_bytes": "storage",
     "include_pictures": "editing",
     "load_image": "image",
     "plan_epoch": "batches",
@@ -107,13 +113,17 @@ _HOMES = {
     "read_manifest": "manifest",
     "read_size": "image",
     "render": "image",
+    "replacing": "storage",
     "scan_folder": "scan",
+    "sha256_file": "storage",
     "share": "batches",
     "summarise": "summary",
     "to_pixels": "image",
     "undo_edits": "editing",
     "with_trigger": "caption",
+    "write_bytes": "storage",
     "write_captions": "editing",
+    "write_json": "storage",
     "write_report": "report",
 }
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from lora_diffusion.conflicts import ConflictReport as ConflictReport
     from lora_diffusion.conflicts import conflict as conflict
     from lora_diffusion.conflicts import plot_conflict as plot_conflict
+    from lora_diffusion.embedded import picture_folder as picture_folder
+    from lora_diffusion.embedded import style_names as style_names
     from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
+    from lora_diffusion.errors import UsageError as UsageError
     from lora_diffusion.exporting import Exported as Exported
     from lora_diffusion.exporting import blend_to_file as blend_to_file
     from lora_diffusion.exporting import export as export
@@ -65,6 +68,7 @@ _HOMES = {
     "Settings": "generation.picture",
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
+    "UsageError": "errors",
     "blend": "generation.blend",
     "blend_to_file": "exporting",
     "check_source": "checking",
@@ -77,6 +81,7 @@ _HOMES = {
     "inspect_adapter": "files.inspect",
     "merge": "merging",
     "parse_part": "parts",
+    "picture_folder": "embedded",
     "plot_conflict": "conflicts",
     "plot_norms": "files.plot",
     "prepare_source": "preparing",
@@ -84,6 +89,7 @@ _HOMES = {
     "read_settings": "generation.picture",
     "resize": "resizing",
     "resume": "training.loop",
+    "style_names": "embedded",
     "train": "training.loop",
     "truncate": "generation.blend",
     "write_adapter": "files.adapter",

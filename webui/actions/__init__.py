@@ -1,0 +1,147 @@
+"""What can be done in the studio: one table, which pages, REST and the command line share.
+
+An action is a function `do(at, *, …)` with annotated arguments. Its role, the limits of its arguments and the record of
+who did it are looked after here, in `act`, and nowhere else. A new action is a function in a file of this folder.
+"""
+
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from webui.errors import BadRequest, NotAllowed, NotFound
+from webui.users import Role, User, allows
+
+if TYPE_CHECKING:
+    from webui.studio import Studio
+
+__all__ = ["Action", "At", "act", "action", "actions", "as_json"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class At:
+    """Where and by whom something is done. `when` is UTC in ISO 8601."""
+
+    studio: "Studio"
+    user: User
+    when: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """One thing that can be done.
+
+    `same_as` names the verb of the command line that does the same to files, where there is one. What `writes` is
+    recorded in the audit.
+    """
+
+    name: str
+    role: Role
+    says: str
+    same_as: str
+    writes: bool
+    function: Callable[..., Any]
+    arguments: type[BaseModel]
+
+
+def action(*, role: Role, writes: bool = True, same_as: str = "") -> Callable[[F], F]:
+    """Put a function into the table as MODULE.FUNCTION; `list_` is called list."""
+
+    def register(function: F) -> F:
+        name = f"{function.__module__.rpartition('.')[2]}.{function.__name__.rstrip('_')}"
+        _TABLE[name] = Action(
+            name=name,
+            role=role,
+            says=(inspect.getdoc(function) or "").partition("\n")[0],
+            same_as=same_as,
+            writes=writes,
+            function=function,
+            arguments=_arguments(name, function),
+        )
+        return function
+
+    return register
+
+
+_TABLE: dict[str, Action] = {}
+
+
+@cache
+def actions() -> Mapping[str, Action]:
+    """Return every action by name, in order."""
+    for module in pkgutil.iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    return dict(sorted(_TABLE.items()))
+
+
+def act(studio: "Studio", user: User, name: str, /, **arguments: Any) -> Any:
+    """Do one action as a user. Raises NotFound, NotAllowed, BadRequest, and what the action itself raises."""
+    found = actions().get(name)
+    if found is None:
+        raise NotFound(f"there is no action {name}", hint="GET /api lists them")
+    if not allows(user, found.role):
+        raise NotAllowed(f"{user.name} is {user.role}; this needs {found.role}", hint="ask an admin for the role")
+    try:
+        given = found.arguments(**arguments)
+    except ValidationError as error:
+        raise BadRequest(
+            _first(error), hint=f"{name} takes {', '.join(found.arguments.model_fields) or 'nothing'}"
+        ) from None
+    at = At(studio=studio, user=user, when=datetime.now(UTC).isoformat(timespec="seconds"))
+    result = found.function(at, **{field: getattr(given, field) for field in found.arguments.model_fields})
+    if found.writes:
+        studio.record(name, by=user.name, when=at.when, said=_recorded(given))
+    return result
+
+
+def as_json(value: Any) -> Any:
+    """Return what an action gave as plain JSON values. Paths of this machine are left out: files have ids."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return as_json(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [as_json(each) for each in value]
+    if isinstance(value, Path):
+        return value.name
+    return value
+
+
+def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
+    fields: dict[str, Any] = {}
+    annotations = inspect.get_annotations(function, eval_str=True)
+    for each in list(inspect.signature(function).parameters.values())[1:]:
+        assert each.kind is each.KEYWORD_ONLY, f"{name}: {each.name} has to be keyword-only"
+        fields[each.name] = (annotations[each.name], ... if each.default is each.empty else each.default)
+    settings = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+    return create_model(name, __config__=settings, **fields)
+
+
+def _names(found: Action) -> str:
+    return ", ".join(found.arguments.model_fields)
+
+
+def _first(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+
+
+def _recorded(given: BaseModel) -> dict[str, Any]:
+    """Return the arguments as the audit keeps them: secrets left out, long texts cut."""
+    said = given.model_dump(mode="json")
+    return {
+        key: "…" if key in _SECRET else f"{value[:500]}…" if isinstance(value, str) and len(value) > 500 else value
+        for key, value in said.items()
+    }
+
+
+_SECRET = {"password", "token"}

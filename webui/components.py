@@ -1,0 +1,44 @@
+"""What several pages show alike."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+
+from webui.context import Context
+
+__all__ = ["banner", "facts", "heading", "problem", "shots"]
+
+
+def heading(ctx: Context, title: str, intro: str = "") -> None:
+    """Put a page's title, which is its one h1, and a sentence below it."""
+    gr.HTML(ctx.render("heading", title=title, intro=intro))
+
+
+def banner(ctx: Context, page: gr.Blocks) -> None:
+    """Say that the pictures are small on purpose, for as long as the demo model is the only one."""
+    note = gr.HTML()
+
+    def load(request: gr.Request) -> str:
+        demo = ctx.act(request, "bases.current").get("base") == "demo"
+        return ctx.render("banner", text=ctx.t("common.demo_banner")) if demo else ""
+
+    ctx.on(page.load, load, None, note, show_progress="hidden")
+
+
+def shots(ctx: Context, pictures: Sequence[Mapping[str, Any]], *, title: str = "", empty: str = "") -> str:
+    """Return a grid of pictures as HTML.
+
+    Each has `src`, an address under /files; `alt`; `caption` and `href` may be left out. All of it is escaped.
+    """
+    return ctx.render("shots", shots=pictures, title=title, empty=empty)
+
+
+def facts(ctx: Context, rows: Sequence[tuple[str, object]], *, caption: str = "") -> str:
+    """Return a table of names and values as HTML."""
+    return ctx.render("facts", rows=rows, caption=caption)
+
+
+def problem(ctx: Context, text: str, hint: str = "") -> str:
+    """Return what went wrong and the next step as HTML, announced to screen readers."""
+    return ctx.render("problem", text=text, hint=hint)

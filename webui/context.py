@@ -1,0 +1,109 @@
+"""What a page gets to build with: strings, actions in the visitor's name, addresses of files."""
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import gradio as gr
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from datasets_tools import DatasetError
+from lora_diffusion import LoraDiffusionError
+from webui.actions import act
+from webui.errors import NotAllowed, StudioError
+from webui.studio import Studio
+from webui.text import Text
+from webui.users import LOCAL, User
+
+__all__ = ["Context"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Context:
+    """The studio in one language. `root` is where the pages of this language are mounted, such as /en."""
+
+    studio: Studio
+    t: Text
+    root: str
+
+    def user(self, request: gr.Request) -> User:
+        """Return who sends a request, with the role of this moment."""
+        name = request.username or ""
+        found = self.studio.users.find(name)
+        if found is None and name == LOCAL.name and not self.studio.users:
+            return LOCAL
+        if found is None:
+            raise NotAllowed(self.t("common.signed_out"), hint=self.t("common.sign_in_again"))
+        return found
+
+    def act(self, request: gr.Request, name: str, /, **arguments: Any) -> Any:
+        """Do an action in the visitor's name. Raises what `act` raises; wrap handlers in `handler`."""
+        return act(self.studio, self.user(request), name, **arguments)
+
+    def handler(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Let a handler's refusals be shown as one sentence with the next step, and nothing of the inside."""
+        if _is_generator(function):
+
+            @functools.wraps(function)
+            def run_all(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
+                try:
+                    yield from function(*args, **kwargs)  # type: ignore[misc]
+                except (StudioError, LoraDiffusionError, DatasetError) as error:
+                    raise self.refusal(error) from error
+
+            return run_all  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(*args, **kwargs)
+            except (StudioError, LoraDiffusionError, DatasetError) as error:
+                raise self.refusal(error) from error
+
+        return run
+
+    def refusal(self, error: Exception) -> gr.Error:
+        hint = getattr(error, "hint", "")
+        shown = Markup("{}<br>{}").format(str(error), hint) if hint else Markup.escape(str(error))
+        return gr.Error(str(shown), title=self.t("common.did_not_work"), duration=12)
+
+    def render(self, template: str, /, **values: Any) -> str:
+        """Return a template of templates/ filled in; everything is escaped."""
+        page = _templates().get_template(f"{template}.html.j2")
+        return page.render(t=self.t, root=self.root, **values)
+
+    def on(self, event: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Bind a handler to an event: refusals become sentences, and the endpoint is in no public list."""
+        return event(self.handler(function), *args, api_visibility="private", **options)
+
+    def shot(self, picture: Any) -> dict[str, Any]:
+        """Return a picture of the library as the templates show one; its link opens it in Create."""
+        return {
+            "src": self.file(picture.path),
+            "alt": picture.settings.get("prompt", ""),
+            "caption": picture.settings.get("prompt", ""),
+            "href": f"{self.root}/create?from={picture.id}",
+        }
+
+    def file(self, path: Path, *, name: str = "", owner: str = "") -> str:
+        """Return the address under which a browser gets a file."""
+        return self.studio.files.share(path, name=name, owner=owner)
+
+
+def _is_generator(function: Callable[..., Any]) -> bool:
+    import inspect
+
+    return inspect.isgeneratorfunction(function)
+
+
+@functools.cache
+def _templates() -> Environment:
+    return Environment(
+        loader=PackageLoader("webui"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )

@@ -1,0 +1,198 @@
+"""The app: FastAPI owns who one is, files and REST; the pages are mounted in it once per language."""
+
+import os
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import anyio.to_thread
+from fastapi import Body, FastAPI, Form, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+
+from datasets_tools import DatasetError
+from lora_diffusion import LoraDiffusionError
+from webui.actions import act, actions, as_json
+from webui.errors import NotAllowed, StudioError, TooMany
+from webui.guard import Guard, cookie_name
+from webui.sessions import Session
+from webui.studio import Studio
+from webui.text import LANGUAGES, Text, language_of
+
+__all__ = ["create_app"]
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+MAX_UPLOAD = "32mb"
+QUEUE = 64
+
+_STATIC = Path(__file__).parent / "static"
+
+_Name = Annotated[str, Form(max_length=200)]
+_Secret = Annotated[str, Form(max_length=1000)]
+
+
+def create_app(
+    home: Path, *, hosts: Collection[str] = LOCAL_HOSTS, secure: bool = False, pages: bool = True
+) -> FastAPI:
+    """Return the app over one home folder.
+
+    `hosts` are the names under which it may be called; `secure` says that TLS is in front. Without `pages` there is
+    REST alone.
+    """
+    studio = Studio(home)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await anyio.to_thread.run_sync(studio.start)
+        yield
+        await anyio.to_thread.run_sync(studio.close)
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.studio = studio
+    _rest(app, studio)
+    _sign_in(app, studio, secure=secure)
+    _answer_errors(app)
+    if pages:
+        _mount_pages(app, studio)
+    app.add_middleware(Guard, sessions=studio.sessions, users=studio.users, hosts=hosts, secure=secure)
+    return app
+
+
+def _session(request: Request) -> Session:
+    found: Session | None = request.scope.get("studio.session")
+    if found is None:
+        raise NotAllowed("sign in first")
+    return found
+
+
+def _rest(app: FastAPI, studio: Studio) -> None:
+    @app.get("/api")
+    def list_actions() -> JSONResponse:
+        listed = [
+            {
+                "name": each.name, "role": each.role, "says": each.says, "same_as": each.same_as, "writes": each.writes,
+                "arguments": each.arguments.model_json_schema(),
+            }
+            for each in actions().values()
+        ]  # fmt: skip
+        return JSONResponse(listed)
+
+    @app.post("/api/{name}")
+    def do(request: Request, name: str, arguments: Annotated[dict[str, Any] | None, Body()] = None) -> JSONResponse:
+        return JSONResponse(as_json(act(studio, _session(request).user, name, **(arguments or {}))))
+
+    @app.get("/files/{number}")
+    def file(request: Request, number: str, download: bool = False, side: int = 0) -> Response:
+        found = studio.files.find(number, _session(request).user)
+        path, media = found.path, found.media
+        if side and found.inline:
+            path, media = studio.thumbnail(found.path, side), "image/webp"
+        headers = {"cache-control": "private, max-age=3600"}
+        if not found.inline:
+            headers["content-security-policy"] = "sandbox; default-src 'none'"
+        kind = "attachment" if download or not found.inline else "inline"
+        return FileResponse(path, media_type=media, filename=found.name, content_disposition_type=kind, headers=headers)
+
+    @app.get("/favicon.ico")
+    def favicon() -> Response:
+        return FileResponse(_STATIC / "favicon.svg", media_type="image/svg+xml")
+
+    @app.get("/")
+    def start(request: Request) -> Response:
+        user = _session(request).user
+        chosen = studio.setting(user, "language")
+        return RedirectResponse(f"/{language_of(request.headers.get('accept-language', ''), chosen)}/", status_code=303)
+
+
+def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
+    def page(request: Request, error: str = "", status: int = 200) -> HTMLResponse:
+        from webui.context import Context
+
+        t = Text(language_of(request.headers.get("accept-language", "")))
+        target = _local(request.query_params.get("next", "/"))
+        html = Context(studio, t, "").render("login", error=error, target=target)
+        return HTMLResponse(html, status_code=status)
+
+    @app.get("/login")
+    def login_page(request: Request) -> Response:
+        return page(request) if studio.users else RedirectResponse("/", status_code=303)
+
+    @app.post("/login")
+    def login(request: Request, name: _Name, password: _Secret) -> Response:
+        address = request.client.host if request.client else ""
+        try:
+            user = studio.users.sign_in(name, password, address=address)
+        except (NotAllowed, TooMany) as error:
+            return page(request, f"{error}: {error.hint}", error.status)
+        answer = RedirectResponse(_local(request.query_params.get("next", "/")), status_code=303)
+        answer.set_cookie(
+            cookie_name(secure), studio.sessions.begin(user), httponly=True, secure=secure, samesite="strict", path="/"
+        )
+        return answer
+
+    @app.post("/logout")
+    def logout(request: Request) -> Response:
+        studio.sessions.end(request.cookies.get(cookie_name(secure), ""))
+        return JSONResponse({"next": "/login"})
+
+
+def _local(target: str) -> str:
+    """Return a path of this site, whatever was asked for."""
+    parts = urlsplit(target)
+    fine = target.startswith("/") and not target.startswith(("//", "/\\")) and not parts.netloc and target.isprintable()
+    return target if fine else "/"
+
+
+def _answer_errors(app: FastAPI) -> None:
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        status = error.status if isinstance(error, StudioError) else 422
+        return JSONResponse({"error": str(error), "hint": getattr(error, "hint", "")}, status_code=status)
+
+    for kind in (StudioError, LoraDiffusionError, DatasetError):
+        app.add_exception_handler(kind, refused)
+
+
+def _mount_pages(app: FastAPI, studio: Studio) -> None:
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ["GRADIO_TEMP_DIR"] = str(studio.home / "uploads")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import gradio as gr
+
+    from webui.context import Context
+    from webui.pages import build
+    from webui.theme import CSS, theme
+
+    def name_of(request: Request) -> str:
+        return _session(request).user.name
+
+    for language in LANGUAGES:
+        root = f"/{language}"
+        blocks = build(Context(studio, Text(language), root))
+        blocks.queue(max_size=QUEUE, default_concurrency_limit=8, api_open=False)
+        gr.mount_gradio_app(
+            app,
+            blocks,
+            root,
+            auth_dependency=name_of,
+            show_error=False,
+            enable_monitoring=False,
+            run_history=False,
+            ssr_mode=False,
+            mcp_server=False,
+            pwa=False,
+            max_file_size=MAX_UPLOAD,
+            allowed_paths=None,
+            blocked_paths=[str(studio.home / f"{name}.db") for name in ("studio", "library", "jobs")],
+            favicon_path=str(_STATIC / "favicon.svg"),
+            footer_links=[],
+            app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
+            theme=theme(),
+            css_paths=[CSS],
+            head=_head(language),
+        )
+
+
+def _head(language: str) -> str:
+    script = (Path(__file__).parent / "head.js").read_text("utf-8")
+    return f"<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"

@@ -1,0 +1,106 @@
+"""All that one home folder holds, opened once per process."""
+
+import hashlib
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from datasets_tools import replacing
+from webui.errors import NotFound
+from webui.files import Files
+from webui.sessions import Sessions
+from webui.store import Store
+from webui.users import User, Users
+
+__all__ = ["Studio"]
+
+_SIDES = (128, 256, 512, 1024)
+"""Of thumbnails, in pixels."""
+
+
+class Studio:
+    """A home folder with its library, users, jobs and files. Use `close` when the app ends.
+
+    library.db, objects/    adapters and pictures, see lora_diffusion.library
+    studio.db, jobs.db      users, sessions, settings; jobs
+    datasets/ runs/ pictures/ exports/ uploads/ tmp/
+    """
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.expanduser().resolve()
+        for name in ("datasets", "runs", "pictures", "exports", "uploads", "tmp"):
+            (self.home / name).mkdir(parents=True, exist_ok=True)
+        self.home.chmod(0o700)
+        self.store = Store(self.home / "studio.db")
+        self.users = Users(self.store)
+        self.sessions = Sessions(self.store, self.users)
+
+    @cached_property
+    def files(self) -> Files:
+        from lora_diffusion import picture_folder, style_names
+
+        demo = picture_folder(f"demo:{style_names()[0]}").parent
+        return Files(self.store, (self.home, demo))
+
+    @cached_property
+    def library(self) -> Any:
+        from lora_diffusion import Library
+
+        return Library.open(self.home)
+
+    @cached_property
+    def jobs(self) -> Any:
+        from webui.jobs import Jobs
+
+        return Jobs(self.home / "jobs.db")
+
+    @cached_property
+    def painter(self) -> Any:
+        """The process that draws. It starts with the first picture that is asked for, or with `warm`."""
+        from webui.painter import Painter
+
+        return Painter(folder=self.home / "tmp")
+
+    def setting(self, user: User, key: str, default: str = "") -> str:
+        row = self.store.row("select value from settings where user = ? and key = ?", (user.name, key))
+        return row["value"] if row else default
+
+    def keep_setting(self, user: User, key: str, value: str) -> None:
+        self.store.write("replace into settings values (?, ?, ?)", (user.name, key, value))
+
+    def record(self, what: str, *, by: str, when: str, said: dict[str, Any]) -> None:
+        """Write into the audit, which is chained by hash, who did what."""
+        self.library.record(what, by=by, when=when, said=said)
+
+    def upload(self, name: str) -> Path:
+        """Return the file of an upload by its name below uploads/. Raises NotFound for what lies elsewhere."""
+        root = (self.home / "uploads").resolve()
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            raise NotFound("there is no such upload", hint="upload the file again")
+        return path
+
+    def thumbnail(self, path: Path, side: int) -> Path:
+        """Return a small copy of a picture, made once. `side` is rounded up to one of a few."""
+        from datasets_tools import load_image
+
+        side = next((each for each in _SIDES if each >= side), _SIDES[-1])
+        status = path.stat()
+        key = hashlib.blake2b(f"{path}\0{status.st_mtime_ns}\0{status.st_size}\0{side}".encode(), digest_size=16)
+        small = self.home / "tmp" / f"{key.hexdigest()}.webp"
+        if not small.exists():
+            image = load_image(path)
+            image.thumbnail((side, side))
+            with replacing(small) as aside:
+                image.save(aside, format="WEBP", quality=85)
+        return small
+
+    def start(self) -> None:
+        """Begin what runs beside the app: jobs that were left, the styles that come with the package."""
+        self.library.seed(when=datetime.now(UTC).isoformat(timespec="seconds"))
+        self.jobs.wake()
+
+    def close(self) -> None:
+        if "painter" in self.__dict__:
+            self.painter.close()
