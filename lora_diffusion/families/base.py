@@ -126,8 +126,15 @@ class Family(ABC):
         """Return latents [n, c, h / 8, w / 8] in fp32 of pixels [n, 3, h, w] in -1..1."""
 
     @abstractmethod
-    def tokenize(self, components: Components, prompts: Sequence[str]) -> Tokens:
-        """Return token ids of one length; what is longer than the encoder reads at once is cut."""
+    def tokenize(self, components: Components, prompts: Sequence[str], *, chunks: int = 1) -> Tokens:
+        """Return token ids of one length; what is longer than so many times what the encoder reads at once is cut."""
+
+    def chunks(self, components: Components, prompts: Sequence[str], *, tokens: int) -> int:
+        """Return how many readings of the encoder take in the longest prompt, or its first `tokens` if that is less.
+
+        One is always made, and none that `tokens` do not fill is begun.
+        """
+        return 1
 
     @abstractmethod
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning: ...

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["MOST", "chunks_of", "in_chunks", "joined", "tokens_of"]
+__all__ = ["MOST", "chunks_needed", "chunks_of", "in_chunks", "joined", "room", "tokens_of", "whole_chunks"]
 
 MOST = 8
 """Chunks that a prompt may have: 600 tokens; attention to the text costs as much again for each."""
@@ -21,11 +21,20 @@ _log = logging.getLogger("lora_diffusion")
 
 def chunks_of(tokenizer: Any, prompts: Sequence[str]) -> int:
     """Return how many chunks the longest prompt needs, 1 to MOST; the log says where that is not enough."""
-    longest = max((len(_bare(tokenizer, prompt)) for prompt in prompts), default=0)
-    needed = max(1, -(-longest // _room(tokenizer)))
+    needed = chunks_needed(tokenizer, prompts)
     if needed > MOST:
-        _log.warning("a prompt of %d tokens is cut after %d", longest, MOST * _room(tokenizer))
+        _log.warning("a prompt of %d tokens is cut after %d", _longest(tokenizer, prompts), MOST * room(tokenizer))
     return min(needed, MOST)
+
+
+def chunks_needed(tokenizer: Any, prompts: Sequence[str]) -> int:
+    """Return how many chunks hold the whole of the longest prompt, at least 1."""
+    return max(1, -(-_longest(tokenizer, prompts) // room(tokenizer)))
+
+
+def whole_chunks(tokenizer: Any, tokens: int) -> int:
+    """Return how many chunks so many tokens fill, at least 1."""
+    return max(1, tokens // room(tokenizer))
 
 
 def tokens_of(tokenizer: Any, prompts: Sequence[str], chunks: int = 1) -> Tensor:
@@ -53,18 +62,23 @@ def joined(states: Tensor, prompts: int) -> Tensor:
     return states.reshape(prompts, -1, states.shape[-1])
 
 
-def _room(tokenizer: Any) -> int:
+def room(tokenizer: Any) -> int:
+    """Return how many tokens a chunk holds: 75 for CLIP, which reads 77 with a start and an end."""
     return int(tokenizer.model_max_length) - 2
 
 
+def _longest(tokenizer: Any, prompts: Sequence[str]) -> int:
+    return max((len(_bare(tokenizer, prompt)) for prompt in prompts), default=0)
+
+
 def _bare(tokenizer: Any, prompt: str) -> list[int]:
-    return list(tokenizer(prompt, add_special_tokens=False).input_ids)
+    return list(tokenizer(prompt, add_special_tokens=False, verbose=False).input_ids)
 
 
 def _chunked(tokenizer: Any, prompt: str, chunks: int) -> list[int]:
-    ids, room, result = _bare(tokenizer, prompt), _room(tokenizer), []
+    ids, size, result = _bare(tokenizer, prompt), room(tokenizer), []
     for chunk in range(chunks):
-        piece = ids[chunk * room : (chunk + 1) * room]
+        piece = ids[chunk * size : (chunk + 1) * size]
         result += [tokenizer.bos_token_id, *piece, tokenizer.eos_token_id]
-        result += [tokenizer.pad_token_id] * (room - len(piece))
+        result += [tokenizer.pad_token_id] * (size - len(piece))
     return result

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lora_diffusion.families import single_file
 from lora_diffusion.families.base import Components, Conditioning, Configs, Family, Tokens
-from lora_diffusion.families.chunks import chunks_of, in_chunks, joined, tokens_of
+from lora_diffusion.families.chunks import chunks_needed, chunks_of, in_chunks, joined, tokens_of, whole_chunks
 from lora_diffusion.families.folder import pretrained, quiet, read_json, sampler
 from lora_diffusion.families.single_file import Header
 from lora_diffusion.families.tokenizer import tokenizer
@@ -192,6 +192,11 @@ class StableDiffusion(Family):
 
     def tokenize(self, components: Components, prompts: Sequence[str], *, chunks: int = 1) -> Tokens:
         return {name: tokens_of(each, prompts, chunks) for name, each in components.tokenizers.items()}
+
+    def chunks(self, components: Components, prompts: Sequence[str], *, tokens: int) -> int:
+        return max(
+            min(chunks_needed(each, prompts), whole_chunks(each, tokens)) for each in components.tokenizers.values()
+        )
 
     def encode_tokens(self, components: Components, tokens: Tokens) -> Conditioning:
         encoder: Any = components.text_encoders["text_encoder"]
