@@ -24,6 +24,7 @@ from lora_diffusion.devices import choose_device, choose_precision
 from lora_diffusion.embedded import picture_folder
 from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.families import detect, locate
+from lora_diffusion.families.chunks import room, whole_chunks
 from lora_diffusion.training.asking import FOLDER_GEOMETRY, data_settings, folder_rule, journal_path
 from lora_diffusion.training.masks import mask_pixels
 from lora_diffusion.training.plan import TrainPlan
@@ -89,7 +90,7 @@ class _Base:
             family = detect(path, plan.base.family)
             geometry = family.geometry(path)
             self.step = geometry[1]
-            self.tokens = _tokens(family.tokenizers(path, named=plan.base.tokenizer))
+            self.tokens = _tokens(family.tokenizers(path, named=plan.base.tokenizer), plan.data.max_tokens)
         except LoraDiffusionError as error:
             self.findings.append(blocks("base-missing", plan.base.path, str(error), error.hint))
         self.rule = folder_rule(plan, geometry)
@@ -100,22 +101,23 @@ class _Base:
 
 @dataclass(frozen=True)
 class _Tokenizer:
-    """The tokenizer of a text encoder as `caption_lint` asks it."""
+    """The tokenizer of a text encoder as `caption_lint` asks it, where so many tokens of a caption may be read."""
 
     tokenizer: Any
+    max_tokens: int
 
     @property
     def limit(self) -> int:
-        return int(self.tokenizer.model_max_length - self.tokenizer.num_special_tokens_to_add())
+        return whole_chunks(self.tokenizer, self.max_tokens) * room(self.tokenizer)
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         return [(start, end) for start, end in found["offset_mapping"]]
 
 
-def _tokens(tokenizers: Mapping[str, Any]) -> Tokens | None:
+def _tokens(tokenizers: Mapping[str, Any], max_tokens: int) -> Tokens | None:
     """Return the tokenizer that reads least, where it can tell where its tokens lie in the text."""
-    able = [_Tokenizer(each) for each in tokenizers.values() if each.is_fast]
+    able = [_Tokenizer(each, max_tokens) for each in tokenizers.values() if each.is_fast]
     return min(able, key=lambda each: each.limit, default=None)
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -77,10 +78,15 @@ class GlobalBatch:
         pieces = [mine[start : start + (size or len(mine))] for start in range(0, len(mine), size or len(mine))]
         return [self._collate(piece) for piece in pieces]
 
+    @cached_property
+    def _chunks(self) -> int:
+        """The longest caption of the whole step decides, so that nothing depends on who runs which part of it."""
+        return max(self.stream.chunks(self.step, draw) for draw in self.draws)
+
     def _collate(self, places: Sequence[int | None]) -> MicroBatch:
         real = [place or 0 for place in places]
         draws = [self.draws[place] for place in real]
-        text = [self.stream.text(self.step, draw) for draw in draws]
+        text = [self.stream.text(self.step, draw, chunks=self._chunks) for draw in draws]
         views = [self.stream.latents(self.step, draw) for draw in draws]
         latents = torch.stack([latents for latents, _ in views])
         return MicroBatch(
@@ -150,9 +156,14 @@ class Stream:
             seen[index] += 1
         return GlobalBatch(step=step, draws=tuple(draws), stream=self)
 
-    def text(self, step: int, draw: Draw) -> Conditioning:
-        """Return what the step says of a sample: its caption, and its size where the family tells that."""
-        return {**self._texts(self._caption(step, draw)), **self.pictures.sizes[draw.index]}
+    def chunks(self, step: int, draw: Draw) -> int:
+        """Return in how many chunks the step reads a sample's caption."""
+        return self._texts.chunks(self._caption(step, draw))
+
+    def text(self, step: int, draw: Draw, *, chunks: int = 1) -> Conditioning:
+        """Return what the step says of a sample: its caption in at least so many chunks, and its size where the family
+        tells that."""
+        return {**self._texts(self._caption(step, draw), chunks=chunks), **self.pictures.sizes[draw.index]}
 
     def _caption(self, step: int, draw: Draw) -> str:
         plan = self._captions

@@ -1,6 +1,7 @@
 """Pictures, masks and captions as the tensors that training reads, each computed once and kept in a cache."""
 
 import logging
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,7 @@ from lora_diffusion.devices import DTYPES, choose_device
 from lora_diffusion.errors import PlanError
 from lora_diffusion.families import detect, locate
 from lora_diffusion.families.attention import use_attention
-from lora_diffusion.families.base import Components, Conditioning, Family
+from lora_diffusion.families.base import Components, Conditioning, Family, Tokens
 from lora_diffusion.training.asking import journal_path
 from lora_diffusion.training.events import Encoded, OnEvent, Scanned, ignore
 from lora_diffusion.training.masks import MaskFile, mask_pixels, require_unchanged
@@ -37,6 +38,7 @@ CODE_VERSION = 2  # of rendering and encoding: raise it when the same picture gi
 _MASK_RULES = 2  # of what a mask may be: raise it when a mask in the cache could be one that is now refused
 
 _DRAWN = 256  # captions that vary and are kept encoded: 60 MB for the 77 x 768 fp32 of Stable Diffusion 1.5
+_COUNTED = 4096  # captions whose length in chunks is kept
 
 _log = logging.getLogger("lora_diffusion")
 
@@ -78,6 +80,7 @@ class Encoder:
         self._background = plan.data.background
         self._mask_floor = plan.data.mask_floor
         self._attention = plan.run.attention
+        self._max_tokens = plan.data.max_tokens
         self.made: Counter[str] = Counter()
 
     def latents(self, sample: Sample, view: View) -> Tensor:
@@ -115,12 +118,22 @@ class Encoder:
     def fresh_text(self, caption: str) -> dict[str, Tensor]:
         """Return the conditioning of one caption, encoded now."""
         with torch.no_grad():
-            tokens = self._family.tokenize(self._components, [caption])
-            return _first(self._family.encode_tokens(self._components, tokens))
+            return _first(self._family.encode_tokens(self._components, self._tokens(caption)))
 
     def tokens(self, caption: str) -> dict[str, Tensor]:
-        """Return the token ids [length] of one caption by text encoder."""
-        return _first(self._family.tokenize(self._components, [caption]))
+        """Return the token ids [chunks * length] of one caption by text encoder."""
+        return _first(self._tokens(caption))
+
+    def chunks(self, caption: str) -> int:
+        """Return in how many chunks one caption is read."""
+        return self._family.chunks(self._components, [caption], tokens=self._max_tokens)
+
+    def is_cut(self, caption: str) -> bool:
+        """Say whether the end of a caption is not read."""
+        return self._family.chunks(self._components, [caption], tokens=sys.maxsize) > self.chunks(caption)
+
+    def _tokens(self, caption: str) -> Tokens:
+        return self._family.tokenize(self._components, [caption], chunks=self.chunks(caption))
 
     @cached_property
     def _of_pictures(self) -> list[str]:
@@ -169,9 +182,12 @@ class Texts:
     """Captions as training reads them: conditioning where the text encoders are frozen, else token ids.
 
     What was `prepared` is kept; another caption, as it is drawn at one step only, is made when asked for.
+    `chunks` is in how many chunks a caption is read.
     """
 
     def __init__(self, encoder: Encoder, *, train_text: bool) -> None:
+        self.chunks: Callable[[str], int] = lru_cache(_COUNTED)(encoder.chunks)
+        self._train_text = train_text
         self._keep: Callable[[str], Conditioning] = encoder.tokens if train_text else encoder.text
         self._kept: dict[str, Conditioning] = {}
         self._drawn = lru_cache(_DRAWN)(encoder.tokens if train_text else encoder.fresh_text)
@@ -182,9 +198,23 @@ class Texts:
             if caption not in self._kept:
                 self._kept[caption] = self._keep(caption)
 
-    def __call__(self, caption: str) -> Conditioning:
+    def __call__(self, caption: str, *, chunks: int = 1) -> Conditioning:
+        """Return one caption; where it is shorter than `chunks`, empty ones follow, as behind a prompt in drawing."""
+        found = self._one(caption)
+        lacking = chunks - self.chunks(caption) if chunks > 1 else 0
+        return self._filled(found, lacking) if lacking > 0 else found
+
+    def _one(self, caption: str) -> Conditioning:
         found = self._kept.get(caption)
         return self._drawn(caption) if found is None else found
+
+    def _filled(self, text: Conditioning, chunks: int) -> Conditioning:
+        empty = self._one("")
+        has_length = empty.keys() if self._train_text else {"context"}
+        return {
+            key: torch.cat([value, *[empty[key]] * chunks]) if key in has_length else value
+            for key, value in text.items()
+        }
 
 
 def encode_sources(
@@ -224,6 +254,7 @@ def encode_sources(
     varies = plan.data.shuffle_tags or plan.data.tag_dropout > 0
     constant = [each for each in sources.sets if not (varies and each is sources.style)]
     texts.prepare(["", *(sample.caption for each in constant for sample in each.samples)])
+    _name_cut(sources, encoder)
     return encoded
 
 
@@ -273,6 +304,16 @@ def _name_unmasked(found: PictureSet, masks: list[Tensor | None]) -> None:
     }
     if whole:
         _log.info("nothing is masked in %s; all of each counts", ", ".join(sorted(whole)))
+
+
+def _name_cut(sources: Sources, encoder: Encoder) -> None:
+    cut = [sample.record.file for each in sources.sets for sample in each.samples if encoder.is_cut(sample.caption)]
+    if cut:
+        _log.warning(
+            "the captions of %d pictures are cut, the first is that of %s; raise data.max_tokens or shorten them",
+            len(cut),
+            cut[0],
+        )
 
 
 def _first(text: Conditioning) -> dict[str, Tensor]:

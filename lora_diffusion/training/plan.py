@@ -80,6 +80,13 @@ class DataPlan(Section):
         le=1,
         description="Share of tags left out at each look, so that the look does not hang on one; 0.1 is usual.",
     )
+    max_tokens: int = Field(
+        default=225,
+        ge=75,
+        le=600,
+        multiple_of=75,
+        description="Tokens of a caption that are read, 75 at a time as in drawing; 75 cuts as CLIP alone does.",
+    )
     rights: Literal["optional", "require"] = Field(
         default="optional",
         description="require refuses a picture without owner, licence or consent, or whose rights expired.",

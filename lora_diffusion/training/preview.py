@@ -24,7 +24,7 @@ def draw_previews(
     for place, prompt in enumerate(prompts):
         with torch.no_grad():
             drawn = pipeline(
-                prompt,
+                **family.prompt_arguments(components, [prompt], ""),
                 width=side,
                 height=side,
                 num_inference_steps=plan.previews.steps,

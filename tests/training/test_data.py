@@ -24,7 +24,8 @@ def folder(tmp_path_factory):
     """Seven pictures with tags, transparent at the top."""
     folder = tiny.pictures(tmp_path_factory.mktemp("odd") / "p", 7, sizes=ODD)
     for number, path in enumerate(sorted(folder.glob("*.png"))):
-        path.with_suffix(".txt").write_text(f"a {tiny.WORDS[number]}, red, blue, big, small")
+        more = ", round" * 40 if number == 6 else ""  # more tokens than are read at once, with two chunks more than 75
+        path.with_suffix(".txt").write_text(f"a {tiny.WORDS[number]}, red, blue, big, small{more}")
         image = load_image(path)
         image.putalpha(Image.linear_gradient("L").resize(image.size))
         image.save(path)
@@ -63,6 +64,7 @@ def same(first, second):
 SETTINGS = [
     "data.trigger=zyx",
     "data.caption_dropout=1",
+    "data.max_tokens=75",
     "data.shuffle_tags=true",
     "data.tag_dropout=0.5",
     "data.resolution=128",
