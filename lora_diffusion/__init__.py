@@ -37,6 +37,12 @@ if TYPE_CHECKING:
     from lora_diffusion.generation.picture import Picture as Picture
     from lora_diffusion.generation.picture import Settings as Settings
     from lora_diffusion.generation.picture import read_settings as read_settings
+    from lora_diffusion.library import Details as Details
+    from lora_diffusion.library import Library as Library
+    from lora_diffusion.library import Lineage as Lineage
+    from lora_diffusion.library import NewSample as NewSample
+    from lora_diffusion.library import Version as Version
+    from lora_diffusion.library import lineage_of_run as lineage_of_run
     from lora_diffusion.merging import Merged as Merged
     from lora_diffusion.merging import merge as merge
     from lora_diffusion.parts import PartSpec as PartSpec
@@ -56,12 +62,16 @@ _HOMES = {
     "Blended": "generation.blend",
     "Card": "card",
     "ConflictReport": "conflicts",
+    "Details": "library",
     "Exported": "exporting",
     "Extracted": "extracting",
     "Generator": "generation.generator",
     "Inspection": "files.inspect",
+    "Library": "library",
+    "Lineage": "library",
     "LoraDiffusionError": "errors",
     "Merged": "merging",
+    "NewSample": "library",
     "PartSpec": "parts",
     "Picture": "generation.picture",
     "Resized": "resizing",
@@ -69,6 +79,7 @@ _HOMES = {
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
     "UsageError": "errors",
+    "Version": "library",
     "blend": "generation.blend",
     "blend_to_file": "exporting",
     "check_source": "checking",
@@ -79,6 +90,7 @@ _HOMES = {
     "fix_adapter": "files.fix",
     "from_toml": "settings",
     "inspect_adapter": "files.inspect",
+    "lineage_of_run": "library",
     "merge": "merging",
     "parse_part": "parts",
     "picture_folder": "embedded",

@@ -48,6 +48,9 @@ ALLOWED = {
         "folding", "residual", "scaled", "parts", "outputs", "files", "families", "errors", "datasets_tools",
     },
     "lora_diffusion.card": {"generation", "files", "outputs", "errors", "datasets_tools"},
+    "lora_diffusion.library": {
+        "library", "exporting", "card", "generation", "files", "parts", "blocks", "outputs", "errors", "datasets_tools",
+    },
     "lora_diffusion.exporting": {"card", "files", "generation", "outputs", "errors", "datasets_tools"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
