@@ -37,11 +37,20 @@ if TYPE_CHECKING:
     from lora_diffusion.generation.picture import Picture as Picture
     from lora_diffusion.generation.picture import Settings as Settings
     from lora_diffusion.generation.picture import read_settings as read_settings
+    from lora_diffusion.library import Comment as Comment
+    from lora_diffusion.library import Comparison as Comparison
     from lora_diffusion.library import Details as Details
+    from lora_diffusion.library import Event as Event
+    from lora_diffusion.library import Fault as Fault
     from lora_diffusion.library import Library as Library
+    from lora_diffusion.library import LibraryPicture as LibraryPicture
     from lora_diffusion.library import Lineage as Lineage
     from lora_diffusion.library import NewSample as NewSample
+    from lora_diffusion.library import Package as Package
+    from lora_diffusion.library import Sample as Sample
+    from lora_diffusion.library import Uses as Uses
     from lora_diffusion.library import Version as Version
+    from lora_diffusion.library import Withdrawal as Withdrawal
     from lora_diffusion.library import lineage_of_run as lineage_of_run
     from lora_diffusion.merging import Merged as Merged
     from lora_diffusion.merging import merge as merge
@@ -61,25 +70,34 @@ _HOMES = {
     "Blend": "generation.blend",
     "Blended": "generation.blend",
     "Card": "card",
+    "Comment": "library",
+    "Comparison": "library",
     "ConflictReport": "conflicts",
     "Details": "library",
+    "Event": "library",
     "Exported": "exporting",
     "Extracted": "extracting",
+    "Fault": "library",
     "Generator": "generation.generator",
     "Inspection": "files.inspect",
     "Library": "library",
+    "LibraryPicture": "library",
     "Lineage": "library",
     "LoraDiffusionError": "errors",
     "Merged": "merging",
     "NewSample": "library",
+    "Package": "library",
     "PartSpec": "parts",
     "Picture": "generation.picture",
     "Resized": "resizing",
+    "Sample": "library",
     "Settings": "generation.picture",
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
     "UsageError": "errors",
+    "Uses": "library",
     "Version": "library",
+    "Withdrawal": "library",
     "blend": "generation.blend",
     "blend_to_file": "exporting",
     "check_source": "checking",

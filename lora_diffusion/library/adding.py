@@ -73,6 +73,7 @@ def add(
     reason: str = "",
     stage: Stage = "draft",
 ) -> Version:
+    """Read and keep the files first, then write all rows in one transaction; as `Library.add` says."""
     name = require_name(name)
     check_details(details)
     check_lineage(lineage)
@@ -272,6 +273,7 @@ def _put_sample(writing: Writing, adapter: str, number: int, sample: NewSample, 
 
 
 def add_sample(store: Store, ref: str, sample: NewSample, *, by: str, when: str) -> str:
+    """Keep a sample and return its hash; as `Library.add_sample` says."""
     sample = _known(sample)
     kept = keep_picture(store.objects, sample.path)
     with store.writing(by=by, when=when) as writing:

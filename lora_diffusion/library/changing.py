@@ -40,6 +40,7 @@ def _subject(row: Any) -> str:
 
 
 def describe(store: Store, ref: str, *, by: str, when: str, changes: Mapping[str, Any]) -> Version:
+    """Change details, and keep the picture of a thumbnail; as `Library.describe` says."""
     known = [field.name for field in fields(Details)]
     for key in changes:
         if key not in known:
@@ -67,6 +68,7 @@ def _tupled(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def promote(store: Store, ref: str, stage: str, *, by: str, when: str, reason: str) -> Version:
+    """Move a version to another stage; as `Library.promote` says."""
     if stage not in STAGES:
         raise UsageError(f"there is no stage {stage!r}", hint=f"{nearest(stage, STAGES)}stages are {', '.join(STAGES)}")
     with store.writing(by=by, when=when, reason=reason) as writing:
@@ -105,6 +107,7 @@ def _follow(writing: Writing, row: Any, stage: str) -> None:
 
 
 def rollback(store: Store, name: str, number: int, *, by: str, when: str, reason: str) -> Version:
+    """Let a name mean an approved version again; as `Library.rollback` says."""
     if not reason.strip():
         raise UsageError(f"{name} goes back to version {number} without a reason", hint="say why")
     with store.writing(by=by, when=when, reason=reason) as writing:
@@ -118,6 +121,7 @@ def rollback(store: Store, name: str, number: int, *, by: str, when: str, reason
 
 
 def rename(store: Store, name: str, new: str, *, by: str, when: str, reason: str) -> Version:
+    """Give a name another one; raises UsageError where that is taken."""
     new = require_name(new)
     with store.writing(by=by, when=when, reason=reason) as writing:
         row = find(writing.connection, require_name(name))
@@ -130,6 +134,7 @@ def rename(store: Store, name: str, new: str, *, by: str, when: str, reason: str
 
 
 def comment(store: Store, ref: str, text: str, *, by: str, when: str) -> Comment:
+    """Add a comment to a version. Raises UsageError for an empty one."""
     if not require_text("comment", text, _MAX_COMMENT).strip():
         raise UsageError("the comment is empty", hint="write something")
     with store.writing(by=by, when=when) as writing:
@@ -142,6 +147,7 @@ def comment(store: Store, ref: str, text: str, *, by: str, when: str) -> Comment
 
 
 def comments(store: Store, ref: str) -> list[Comment]:
+    """Return the comments on a version, oldest first."""
     with store.reading() as connection:
         row = find(connection, ref)
         found = connection.execute(

@@ -13,6 +13,7 @@ __all__ = ["compare"]
 
 
 def compare(store: Store, first: str, second: str) -> Comparison:
+    """Return what tells two versions apart; as `Library.compare` says."""
     with store.reading() as connection:
         rows = [find(connection, ref) for ref in (first, second)]
         versions = [version_of(row) for row in rows]

@@ -16,6 +16,7 @@ _PICTURE = re.compile(r"picture:[0-9a-f]{32}|image:[0-9a-f]{64}")
 
 
 def history(store: Store, ref_or_name: str, limit: int, before: int) -> list[Event]:
+    """Return events, newest first; as `Library.history` says."""
     if limit < 1:
         raise UsageError(f"{limit} events are none", hint="ask for at least one")
     with store.reading() as connection:
@@ -49,6 +50,7 @@ def _event(row: sqlite3.Row, names: dict[str, str]) -> Event:
 
 
 def head(store: Store) -> str:
+    """Return the hash of the last event, or nothing."""
     with store.reading() as connection:
         row = connection.execute("SELECT hash FROM events ORDER BY number DESC LIMIT 1").fetchone()
         return str(row["hash"]) if row else ""

@@ -21,6 +21,7 @@ from lora_diffusion.library.adding import NewSample
 from lora_diffusion.library.rows import find, lineage_of, object_path, samples_of, version_of
 from lora_diffusion.library.store import Store
 from lora_diffusion.library.values import (
+    STAGES,
     Comment,
     Comparison,
     Details,
@@ -46,6 +47,13 @@ class Library:
     it, `when` the time as ISO-8601 with offset. Every change is one event of the history. Raises UsageError for what
     cannot be, with what there is instead; then nothing was changed. Only `add`, `seed`, `pack` and `unpack` need torch.
     """
+
+    stages = STAGES
+    """The stages of a version, in the order in which it goes through them."""
+    moves = changing.MOVES
+    """From each stage, the stages that may follow."""
+    back = changing.BACK
+    """Moves (from, to) that need a reason."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

@@ -31,6 +31,7 @@ def add_picture(
     settings: Mapping[str, Any],
     adapters: Sequence[tuple[str, float]],
 ) -> LibraryPicture:
+    """Keep a picture with its settings; as `Library.add_picture` says."""
     text = _settings(settings)
     for ref, weight in adapters:
         require_finite(ref, weight)
@@ -99,6 +100,7 @@ def picture_of(connection: sqlite3.Connection, objects: Objects, row: sqlite3.Ro
 
 
 def picture(store: Store, key: str) -> LibraryPicture:
+    """Return a picture by its id. Raises UsageError where there is none."""
     with store.reading() as connection:
         return picture_of(connection, store.objects, _row(connection, key))
 
@@ -106,6 +108,7 @@ def picture(store: Store, key: str) -> LibraryPicture:
 def pictures(
     store: Store, *, text: str, by: str, starred: bool | None, state: str | None, before: str, limit: int
 ) -> list[LibraryPicture]:
+    """Return a page of pictures, newest first; as `Library.pictures` says."""
     if not 1 <= limit <= _MOST:
         raise UsageError(f"{limit} pictures at once are none, or more than {_MOST}", hint="ask in several pages")
     conditions: list[tuple[str, Any]] = [("instr(folded(prompt), ?)", word.casefold()) for word in text.split()]

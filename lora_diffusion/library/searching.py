@@ -16,6 +16,7 @@ _SAID = (
 
 
 def versions(store: Store, *, text: str, stage: str, family: str, tag: str, name: str, every: bool) -> list[Version]:
+    """Return the versions that meet all conditions; as `Library.versions` says."""
     if stage and stage not in STAGES:
         raise UsageError(f"there is no stage {stage!r}", hint=f"stages are {', '.join(STAGES)}")
     conditions: list[tuple[str, Any]] = [(f"instr({_SAID}, ?)", word.casefold()) for word in text.split()]

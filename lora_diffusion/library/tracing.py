@@ -16,6 +16,7 @@ _TRAINED = "train"
 
 
 def where_used(store: Store, ref: str) -> Uses:
+    """Return what was made of a version; as `Library.where_used` says."""
     with store.reading() as connection:
         prints = {str(find(connection, ref)["fingerprint"])}
         children = _children(connection, prints)
@@ -65,11 +66,13 @@ def _trained_on(connection: sqlite3.Connection, sha256: str) -> list[sqlite3.Row
 
 
 def trained_on(store: Store, sha256: str) -> list[Version]:
+    """Return the versions with this training picture."""
     with store.reading() as connection:
         return [version_of(row) for row in _trained_on(connection, require_hash(sha256))]
 
 
 def withdraw(store: Store, sha256: str, *, by: str, when: str, reason: str) -> Withdrawal:
+    """Record a withdrawn picture and block what it is in; as `Library.withdraw` says."""
     sha256 = require_hash(sha256)
     if not reason.strip():
         raise UsageError(f"picture {sha256} is withdrawn without a reason", hint="say why; it is shown to everybody")
@@ -102,6 +105,7 @@ def _withdrawal(store: Store, connection: sqlite3.Connection, sha256: str, reaso
 
 
 def withdrawals(store: Store) -> list[Withdrawal]:
+    """Return what was withdrawn, oldest first."""
     with store.reading() as connection:
         rows = connection.execute("SELECT sha256, reason FROM withdrawals ORDER BY rowid").fetchall()
         return [_withdrawal(store, connection, row["sha256"], row["reason"]) for row in rows]

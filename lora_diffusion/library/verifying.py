@@ -19,6 +19,7 @@ _OBJECT = "add the same file again, or put back a backup of it"
 
 
 def verify(store: Store, head: str) -> list[Fault]:
+    """Return every fault in database, history, rows and objects; as `Library.verify` says."""
     try:
         with store.reading() as connection:
             faults = [*_database(connection), *_history(connection, head), *_rows(connection)]
