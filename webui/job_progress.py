@@ -249,7 +249,7 @@ def _losses(data: bytes) -> list[tuple[int, float]]:
 
 
 def _validation(data: mmap.mmap) -> Iterator[tuple[int, float]]:
-    """Find the rows of validation, which are few, by their name: 120 MB of steps are searched in some 30 ms."""
+    """Find the rows of validation, which are few, by their name: the 98 MB of a million steps take 0.15 s."""
     place = data.find(b'"validation_loss"')
     while place >= 0:
         begin, end = data.rfind(b"\n", 0, place) + 1, data.find(b"\n", place)

@@ -100,6 +100,8 @@ class Jobs:
         """Change when a queued job has its turn: before another one of its lane, or one place up or down."""
         if bool(before) == bool(direction):
             raise JobError("say before which job, or up or down", hint="exactly one of them")
+        if before == id:
+            raise JobError("a job cannot come before itself", hint="choose another job")
         with self._changing(id) as (db, job):
             rows = db.execute(
                 "SELECT id FROM jobs WHERE state = 'queued' AND lane = ? ORDER BY position", (job.lane,)
