@@ -7,7 +7,7 @@ line only, a random line, all lines), and joining is the one reading that loses 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -18,7 +18,17 @@ from datasets_tools.manifest import Rights
 from datasets_tools.metadata import is_metadata, read_metadata
 from datasets_tools.text import Spellings, decode, decode_text, refuse_large, tidy
 
-__all__ = ["SIDECARS", "Caption", "Captioner", "Captions", "decode_text", "find_captions", "tidy", "with_trigger"]
+__all__ = [
+    "SIDECARS",
+    "Caption",
+    "CaptionTable",
+    "Captioner",
+    "Captions",
+    "decode_text",
+    "find_captions",
+    "tidy",
+    "with_trigger",
+]
 
 SIDECARS = (".txt", ".caption")
 _NOT_CAPTIONS = {"readme", "license", "licence", "notice", "copying"}
@@ -46,6 +56,37 @@ class Caption:
     source: str
 
 
+class CaptionTable(Mapping[str, Caption]):
+    """Captions by picture. A source is kept only where it is not the picture's name with .txt: 100 bytes less each."""
+
+    def __init__(self, captions: Iterable[tuple[str, Caption]] = ()) -> None:
+        self._texts: dict[str, str] = {}
+        self._sources: dict[str, str] = {}
+        for image, caption in captions:
+            self.setdefault(image, caption)
+
+    def setdefault(self, image: str, caption: Caption) -> Caption:
+        """Keep the caption of a picture that has none yet, and return the one that it has."""
+        if image in self._texts:
+            return self[image]
+        self._texts[image] = caption.text
+        if caption.source != _beside(image):
+            self._sources[image] = caption.source
+        return caption
+
+    def __getitem__(self, image: str) -> Caption:
+        return Caption(text=self._texts[image], source=self._sources.get(image) or _beside(image))
+
+    def __contains__(self, image: object) -> bool:
+        return image in self._texts
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Captions:
     """The captions of a folder and what its metadata states, by image; and what was found on the way.
@@ -64,7 +105,7 @@ class _Search:
     """The state of one search through a folder."""
 
     folder: Path
-    found: dict[str, Caption] = field(default_factory=dict)
+    found: CaptionTable = field(default_factory=CaptionTable)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -112,6 +153,11 @@ def _without_gaps(text: str) -> str:
 
 def _stem(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(""))
+
+
+def _beside(image: str) -> str:
+    """Return the name that its caption usually has."""
+    return f"{image[: len(image) - len(PurePosixPath(image).suffix)]}.txt"
 
 
 class _Owners:
@@ -165,7 +211,7 @@ def _read(search: _Search, file: str) -> str | None:
 
 def _take(search: _Search, image: str, caption: Caption) -> None:
     first = search.found.setdefault(image, caption)
-    if first is not caption and first.text != caption.text:
+    if first.text != caption.text:
         search.findings.append(
             warns(
                 "caption-conflict",

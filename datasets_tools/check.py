@@ -1,5 +1,6 @@
 """Find everything in a folder that would make a training fail or suffer, before the first step."""
 
+from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from datasets_tools.alike import leaks
-from datasets_tools.bucket import BucketRule, bucket_for, crop_for
-from datasets_tools.caption import Caption
+from datasets_tools.bucket import Bucket, BucketRule, bucket_for, crop_for
+from datasets_tools.caption import Caption, CaptionTable
 from datasets_tools.caption_lint import Tokens, lint_captions, lint_trigger
+from datasets_tools.compact import Computed
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.health import Counts, Report, Sight
 from datasets_tools.judge import judge_pixels
-from datasets_tools.manifest import Record, Rights
+from datasets_tools.manifest import Rights
 from datasets_tools.scan import Progress, Scan, scan_folder
 
 if TYPE_CHECKING:
@@ -105,19 +107,21 @@ def report_on(
     journal: "Journal | None" = None,
 ) -> Report:
     """Judge what a scan found; arguments as for `check_folder`."""
-    records = scanned.manifest.records
-    sights = tuple(_sight(record, settings.rule) for record in records)
-    captions = {record.file: scanned.captions.by_image.get(record.file) for record in records}
+    files = [seen.file for seen in scanned.pictures]
+    sights = _sights(scanned, settings.rule)
+    captions, rights = scanned.captions.by_image, scanned.captions.rights
+    present = CaptionTable((file, one) for file in files if (one := captions.get(file)) is not None and one.text)
+    problems = [rights_problem(rights.get(file), today) for file in files]
     findings = [
         *_stricter(scanned.findings, settings.rights),
         *_about_count(sights, scanned),
-        *_about_presence(captions, settings.trigger),
-        *lint_captions(_present(captions), trigger=settings.trigger, tokens=tokens or _Words()),
-        *lint_trigger(settings.trigger, _present(captions), tokens),
+        *_about_presence(files, captions, settings.trigger),
+        *lint_captions(present, trigger=settings.trigger, tokens=tokens or _Words()),
+        *lint_trigger(settings.trigger, present, tokens),
         *(finding for seen in scanned.pictures for finding in judge_pixels(seen, flip=settings.flip)),
         *(finding for sight in sights for finding in _about_crop(sight)),
         *_about_buckets(sights, settings.batch_size),
-        *_about_rights(records, settings.rights, today),
+        *_about_rights(dict(zip(files, problems, strict=True)), rights, settings.rights),
         *_about_validation(scanned, settings, journal),
     ]
     return Report.of(
@@ -125,7 +129,7 @@ def report_on(
         findings,
         sights,
         budget=settings.rule.budget,
-        counts=_counts(scanned, captions, findings, today),
+        counts=_counts(scanned, files, len(present), Counter(problems), findings),
         palette=scanned.palette,
     )
 
@@ -148,13 +152,16 @@ class _Words:
         return [match.span() for match in re.finditer(r"\w+|[^\w\s]+", text)]
 
 
-def _sight(record: Record, rule: BucketRule) -> Sight:
-    bucket = bucket_for(record.width, record.height, rule)
-    return Sight(record=record, bucket=bucket, crop=crop_for(record.width, record.height, bucket))
+def _sights(scanned: Scan, rule: BucketRule) -> Sequence[Sight]:
+    records, buckets = scanned.manifest.records, dict[Bucket, int]()
+    chosen = array("I", (buckets.setdefault(bucket_for(*one.size, rule), len(buckets)) for one in scanned.pictures))
+    named = list(buckets)
 
+    def sight(index: int) -> Sight:
+        record, bucket = records[index], named[chosen[index]]
+        return Sight(record=record, bucket=bucket, crop=crop_for(record.width, record.height, bucket))
 
-def _present(captions: Mapping[str, Caption | None]) -> dict[str, Caption]:
-    return {file: caption for file, caption in captions.items() if caption is not None and caption.text}
+    return Computed(len(records), sight)
 
 
 def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:
@@ -166,17 +173,18 @@ def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:
         yield warns("few-images", "", reason, "add more; 15 to 40 different pictures work well")
 
 
-def _about_presence(captions: Mapping[str, Caption | None], trigger: str) -> Iterator[Finding]:
-    missing = [file for file, caption in captions.items() if caption is None]
+def _about_presence(files: Sequence[str], captions: Mapping[str, Caption], trigger: str) -> Iterator[Finding]:
+    missing = [file for file in files if file not in captions]
     then = f'the trigger "{trigger}" alone' if trigger else "no text at all"
     remedy = "write what the picture shows (not its style) into a .txt file of the same name"
-    if missing and len(missing) == len(captions):
+    if missing and len(missing) == len(files):
         reason = f"no picture has a caption; all are trained with {then}, so a prompt has less say in what is drawn"
         yield warns("captions-none", "", reason, remedy)
         return
     for file in missing:
         yield warns("caption-missing", file, f"it has no caption and is trained with {then}", remedy)
-    for file, caption in captions.items():
+    for file in files:
+        caption = captions.get(file)
         if caption is not None and not caption.text:
             reason = f"{caption.source} is empty; the picture is trained with {then}"
             yield warns("caption-empty", file, reason, remedy)
@@ -207,8 +215,7 @@ def _about_buckets(sights: Sequence[Sight], batch_size: int) -> Iterator[Finding
             yield warns("bucket-small", "", reason, remedy)
 
 
-def _about_rights(records: Sequence[Record], policy: RightsPolicy, today: date | None) -> Iterator[Finding]:
-    problems = {record.file: rights_problem(record.rights, today) for record in records}
+def _about_rights(problems: Mapping[str, str], rights: Mapping[str, Rights], policy: RightsPolicy) -> Iterator[Finding]:
     missing = [file for file, problem in problems.items() if problem == "missing"]
     if policy == "require":
         for file in missing:
@@ -219,10 +226,10 @@ def _about_rights(records: Sequence[Record], policy: RightsPolicy, today: date |
         for file in missing:
             yield notes("rights-missing", file, "nobody is stated who allows its use", _RIGHTS_REMEDY)
     judge = blocks if policy == "require" else warns
-    for record in records:
-        if problems[record.file] == "expired" and record.rights is not None:
-            reason = f"its rights expired on {record.rights.expires}"
-            yield judge("rights-expired", record.file, reason, "renew them or remove the picture")
+    for file, problem in problems.items():
+        if problem == "expired":
+            reason = f"its rights expired on {rights[file].expires}"
+            yield judge("rights-expired", file, reason, "renew them or remove the picture")
 
 
 def _stricter(findings: Sequence[Finding], policy: RightsPolicy) -> Iterator[Finding]:
@@ -247,14 +254,14 @@ def _about_validation(scanned: Scan, settings: DataSettings, journal: "Journal |
 
 
 def _counts(
-    scanned: Scan, captions: Mapping[str, Caption | None], findings: Collection[Finding], today: date | None
+    scanned: Scan, files: Sequence[str], captioned: int, rights: Mapping[str, int], findings: Collection[Finding]
 ) -> Counts:
-    rights = Counter(rights_problem(record.rights, today) for record in scanned.manifest.records)
+    missing = sum(file not in scanned.captions.by_image for file in files)
     codes = Counter(finding.code for finding in findings)
     return Counts(
-        captioned=len(_present(captions)),
-        caption_missing=sum(caption is None for caption in captions.values()),
-        caption_empty=sum(caption is not None and not caption.text for caption in captions.values()),
+        captioned=captioned,
+        caption_missing=missing,
+        caption_empty=len(files) - missing - captioned,
         caption_orphans=codes["caption-orphan"],
         rights_stated=rights[""],
         rights_missing=rights["missing"],

@@ -1,6 +1,7 @@
 """One thing that is worth knowing about a data set."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 __all__ = ["Finding", "Severity", "blocks", "notes", "warns"]
@@ -24,14 +25,19 @@ class Finding:
 
 def blocks(code: str, file: str, reason: str, remedy: str) -> Finding:
     """Return a finding that forbids training."""
-    return Finding(code=code, severity="blocks", file=file, reason=reason, remedy=remedy)
+    return Finding(code=code, severity="blocks", file=file, reason=_once(reason), remedy=_once(remedy))
 
 
 def warns(code: str, file: str, reason: str, remedy: str) -> Finding:
     """Return a finding that the result will suffer from."""
-    return Finding(code=code, severity="warns", file=file, reason=reason, remedy=remedy)
+    return Finding(code=code, severity="warns", file=file, reason=_once(reason), remedy=_once(remedy))
 
 
 def notes(code: str, file: str, reason: str, remedy: str) -> Finding:
     """Return a finding that is handled, and good to know."""
-    return Finding(code=code, severity="notes", file=file, reason=reason, remedy=remedy)
+    return Finding(code=code, severity="notes", file=file, reason=_once(reason), remedy=_once(remedy))
+
+
+@lru_cache(maxsize=4096)  # most findings of a large set say one of a few things; each text would be 150 bytes again
+def _once(text: str) -> str:
+    return text

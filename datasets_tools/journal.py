@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import threading
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ _log = logging.getLogger("datasets_tools")
 class Journal:
     """JSON objects by key in a file; `added` counts those of this object.
 
-    Memory holds the keys' hashes and places only. Safe for several threads.
+    Memory holds the keys' hashes and places only, about 40 bytes a row. Safe for several threads.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +37,8 @@ class Journal:
 
     def find(self, key: str) -> dict[str, Any] | None:
         """Return the newest whole row of a key, or None."""
-        place = self._places.get(_short(key))
+        with self._lock:
+            place = self._places.find(_short(key))
         if place is None:
             return None
         try:
@@ -55,7 +57,7 @@ class Journal:
             try:
                 self._begin()
                 place = append_line(self._path, f"{_sum(text)} {text}")
-                self._places[_short(key)] = place
+                self._places.set(_short(key), place)
                 self.added += 1
             except OutOfSpace:
                 raise
@@ -79,18 +81,59 @@ def _is_torn(path: Path) -> bool:
         return file.read(1) != b"\n"
 
 
-def _places(path: Path) -> dict[bytes, int]:
-    places: dict[bytes, int] = {}
+class _Places:
+    """Places in a file by 64-bit numbers that are spread evenly: a hash table with open addressing in two arrays.
+
+    As a dict it would be 130 bytes for each row instead of 40. Keys that share a number share its place, where `_row`
+    then finds the other one: that picture is decoded again.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._numbers = array("Q", bytes(8 * 1024))
+        self._ends = array("Q", bytes(8 * 1024))  # the place and one more; 0 is free
+
+    def find(self, number: int) -> int | None:
+        end = self._ends[self._slot(number)]
+        return end - 1 if end else None
+
+    def set(self, number: int, place: int) -> None:
+        slot = self._slot(number)
+        self._count += not self._ends[slot]
+        self._numbers[slot], self._ends[slot] = number, place + 1
+        if 3 * self._count > 2 * len(self._ends):
+            self._grow()
+
+    def _slot(self, number: int) -> int:
+        """Return where a number stands, or the free slot where it would."""
+        last = len(self._ends) - 1  # the length is a power of two
+        slot = number & last
+        while self._ends[slot] and self._numbers[slot] != number:
+            slot = (slot + 1) & last
+        return slot
+
+    def _grow(self) -> None:
+        old = zip(self._numbers, self._ends, strict=True)
+        size = 8 * 2 * len(self._ends)
+        self._numbers, self._ends = array("Q", bytes(size)), array("Q", bytes(size))
+        for number, end in old:
+            if end:
+                slot = self._slot(number)
+                self._numbers[slot], self._ends[slot] = number, end
+
+
+def _places(path: Path) -> _Places:
+    places = _Places()
     try:
         with path.open("rb") as file:
             place = 0
             for line in file:
                 key = _key(line)
                 if key is not None and line.endswith(b"\n"):
-                    places[_short(key)] = place
+                    places.set(_short(key), place)
                 place += len(line)
     except OSError:
-        return {}
+        return _Places()
     return places
 
 
@@ -113,5 +156,5 @@ def _sum(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 
 
-def _short(key: str) -> bytes:
-    return hashlib.blake2b(key.encode("utf-8"), digest_size=12).digest()
+def _short(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "little")

@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets_tools.bucket import Bucket, Crop
 from datasets_tools.errors import DatasetError, InvalidManifest
-from datasets_tools.storage import write_text
+from datasets_tools.storage import replacing
 
 __all__ = ["Manifest", "Record", "Rights", "name_order", "read_manifest"]
 
@@ -58,7 +58,7 @@ class Manifest:
     """The images of a folder in their order."""
 
     folder: Path
-    records: tuple[Record, ...]
+    records: Sequence[Record]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -75,7 +75,8 @@ class Manifest:
 
     def write(self, path: Path) -> None:
         """Write one JSON line per image, whole or not at all."""
-        write_text(path, "".join(_line(record) + "\n" for record in self.records))
+        with replacing(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{_line(record)}\n" for record in self.records)
 
 
 def read_manifest(path: Path, *, folder: Path | None = None) -> Manifest:

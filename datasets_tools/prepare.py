@@ -1,12 +1,13 @@
 """Turn a folder of pictures into a manifest: scanned, captioned, checked, with a size and a crop for each picture."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_tools.check import DataSettings, report_on
+from datasets_tools.compact import Computed
 from datasets_tools.errors import DatasetError, NoImages
 from datasets_tools.health import Report
 from datasets_tools.manifest import Manifest, Record
@@ -82,8 +83,7 @@ def prepare_folder(
     if not scanned.manifest.records:
         raise _nothing_left(scanned, quarantined)
     report = report_on(scanned, settings, today=today, journal=journal)
-    root = scanned.manifest.folder
-    Manifest(root, tuple(_records(report))).write(path)
+    Manifest(scanned.manifest.folder, _records(report)).write(path)
     return Prepared(manifest_path=path, images=len(report.sights), quarantined=quarantined, changed=changed)
 
 
@@ -114,11 +114,19 @@ def _quarantined(scanned: Scan) -> Iterator[Quarantined]:
             yield Quarantined(file=finding.file, reason=finding.reason)
 
 
-def _records(report: Report) -> Iterator[Record]:
-    """Yield the records with everything that was found out, in their order."""
-    codes: dict[str, dict[str, None]] = {}
+def _records(report: Report) -> Sequence[Record]:
+    """Return the records with everything that was found out, in their order."""
+    codes: dict[str, tuple[str, ...]] = {}
+    once: dict[tuple[str, ...], tuple[str, ...]] = {}  # the few combinations that there are
     for finding in report.findings:
-        codes.setdefault(finding.file, {})[finding.code] = None
-    for sight in report.sights:
-        found = tuple(codes.get(sight.record.file, ()))
-        yield replace(sight.record, bucket=sight.bucket, crop=sight.crop, findings=found)
+        told = codes.get(finding.file, ())
+        if finding.code not in told:
+            told = (*told, finding.code)
+            codes[finding.file] = once.setdefault(told, told)
+
+    def record(index: int) -> Record:
+        sight = report.sights[index]
+        found = codes.get(sight.record.file, ())
+        return replace(sight.record, bucket=sight.bucket, crop=sight.crop, findings=found)
+
+    return Computed(len(report.sights), record)

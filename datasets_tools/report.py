@@ -7,6 +7,7 @@ page needs no style attribute, so that its content security policy allows one st
 
 import base64
 import hashlib
+import heapq
 import io
 import os
 import re
@@ -159,8 +160,11 @@ def _shown(report: Report) -> list[Sight]:
     """Return the pictures of the gallery in manifest order; where they are too many, those with findings come first."""
     if len(report.sights) <= _SHOWN:
         return list(report.sights)
-    rank = {finding.file: number for number, finding in reversed(list(enumerate(report.findings)))}
-    return sorted(report.sights, key=lambda sight: rank.get(sight.record.file, len(rank)))[:_SHOWN]
+    rank: dict[str, int] = {}
+    for finding in report.findings:
+        rank.setdefault(finding.file, len(rank))
+    places = ((rank.get(sight.record.file, len(rank)), place) for place, sight in enumerate(report.sights))
+    return [report.sights[place] for _, place in heapq.nsmallest(_SHOWN, places)]
 
 
 def _shots(shown: Sequence[Sight], side: int) -> dict[str, _Shot]:
@@ -221,13 +225,13 @@ def _group(same: Sequence[Finding], shots: Mapping[str, _Shot], explain: _Glossa
 def _cards(
     report: Report, shown: Sequence[Sight], side: int, on_progress: Callable[[int, int], None]
 ) -> Iterator[_Card]:
-    marks: dict[str, dict[tuple[str, str, Severity], None]] = {}
+    marks: dict[str, dict[tuple[str, str, Severity], None]] = {sight.record.file: {} for sight in shown}
     for finding in report.findings:
-        mark = (_anchor(finding), title_of(finding.code), finding.severity)
-        marks.setdefault(finding.file, {})[mark] = None
+        if finding.file in marks:
+            marks[finding.file][(_anchor(finding), title_of(finding.code), finding.severity)] = None
     sources = _ahead(lambda sight: _thumbnail(report.folder, sight, side), shown)
     for number, (sight, source) in enumerate(zip(shown, sources, strict=True)):
-        yield _card(number, sight, side, source, tuple(marks.get(sight.record.file, ())))
+        yield _card(number, sight, side, source, tuple(marks[sight.record.file]))
         on_progress(number + 1, len(shown))
 
 

@@ -5,20 +5,23 @@ A broken file is a finding and never stops the rest. Many files are looked at in
 
 import os
 import re
+from array import array
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from datasets_tools.alike import duplicates, near_duplicates
 from datasets_tools.caption import Captions, find_captions, with_trigger
+from datasets_tools.compact import Computed
 from datasets_tools.finding import Finding, Severity, blocks, notes, warns
 from datasets_tools.listing import list_folder, no_images
 from datasets_tools.look import Look, Seen, look_at
+from datasets_tools.looked import Looked
 from datasets_tools.manifest import Manifest, Record
 from datasets_tools.workers import Workers
 
@@ -46,7 +49,7 @@ class Scan:
     """
 
     manifest: Manifest
-    pictures: tuple[Seen, ...]
+    pictures: Sequence[Seen]
     palette: "Palette"
     findings: tuple[Finding, ...]
     captions: Captions
@@ -70,17 +73,17 @@ def scan_folder(
     decoded again. Raises NoImages when the folder is missing or holds nothing that claims to be a picture; the hint
     names the likely right path.
     """
-    listing = list_folder(Path(folder), skip=skip)
-    if not listing.pictures:
-        raise no_images(listing)
-    look = Look(folder=listing.folder, background=background, limits=limits, journal=journal)
-    seen, palette = _look_at_all(look, listing.pictures, on_progress, workers)
-    captions = find_captions(listing.folder, listing.pictures, listing.texts)
-    used = [one for one in seen if one.refused is None and one.file not in captions.excluded]
-    repeats = _repeats([one.file for one in used])
+    root, files, found, captions = _listed(Path(folder), skip)
+    look = Look(folder=root, background=background, limits=limits, journal=journal)
+    looked, palette = _look_at_all(look, files, on_progress, workers)
+    places = array(
+        "I", (at for at, file in enumerate(files) if looked.is_readable(at) and file not in captions.excluded)
+    )
+    used = looked.at(places)
+    repeats = _repeats([files[place] for place in places])
     findings = [
-        *listing.findings,
-        *(_unreadable(listing.folder, one) for one in seen if one.refused is not None),
+        *found,
+        *(_unreadable(root, one) for one in looked.refused()),
         *(finding for one in used for finding in _about(one)),
         *duplicates(used),
         *near_duplicates(used),
@@ -88,18 +91,28 @@ def scan_folder(
         *(_excluded(file, where) for file, where in captions.excluded.items()),
         *_about_repeats(repeats),
     ]
-    records = tuple(_record(one, captions, trigger, times) for one, times in zip(used, repeats, strict=True))
-    manifest = Manifest(listing.folder, _relative_repeats(records))
-    return Scan(manifest=manifest, pictures=tuple(used), palette=palette, findings=tuple(findings), captions=captions)
+    least = min(repeats, default=1)  # only ratios matter: an epoch stays one pass over the rarest
+    records = Computed(len(used), lambda at: _record(used[at], captions, trigger, repeats[at] / least))
+    manifest = Manifest(root, records)
+    return Scan(manifest=manifest, pictures=used, palette=palette, findings=tuple(findings), captions=captions)
+
+
+def _listed(folder: Path, skip: Sequence[Path]) -> tuple[Path, Sequence[str], Sequence[Finding], Captions]:
+    """Return the folder, its pictures, what was found on the way, and the captions: first, while memory is free."""
+    listing = list_folder(folder, skip=skip)
+    if not listing.pictures:
+        raise no_images(listing)
+    captions = find_captions(listing.folder, listing.pictures, listing.texts)
+    return listing.folder, listing.pictures, listing.findings, captions
 
 
 def _look_at_all(
     look: Look, files: Sequence[str], on_progress: Progress | None, workers: int | None
-) -> tuple[list[Seen], "Palette"]:
+) -> tuple[Looked, "Palette"]:
     from datasets_tools.palette import SetPalette
 
     workers = workers or os.cpu_count() or 1
-    seen: list[Seen] = []
+    looked = Looked()
     colours = SetPalette()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="scan")
     with _looking(look, len(files), workers) as work:
@@ -107,10 +120,10 @@ def _look_at_all(
             for one in _in_order(pool, work, files, ahead=4 * workers):
                 if one.refused is None:
                     colours.add(one.quality.colours)
-                seen.append(replace(one, quality=replace(one.quality, colours=())))
+                looked.add(one)
                 if on_progress is not None:
-                    on_progress(len(seen), len(files))
-            return seen, colours.palette()
+                    on_progress(len(looked.files), len(files))
+            return looked, colours.palette()
         finally:
             pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the rest of the folder
 
@@ -138,7 +151,7 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _record(one: Seen, captions: Captions, trigger: str, repeats: int) -> Record:
+def _record(one: Seen, captions: Captions, trigger: str, repeats: float) -> Record:
     caption = captions.by_image.get(one.file)
     return Record(
         file=one.file,
@@ -149,18 +162,18 @@ def _record(one: Seen, captions: Captions, trigger: str, repeats: int) -> Record
         caption=with_trigger("" if caption is None else caption.text, trigger),
         trigger=trigger,
         orientation=one.orientation,
-        repeats=float(repeats),
+        repeats=repeats,
         rights=captions.rights.get(one.file),
     )
 
 
-def _repeats(files: Sequence[str]) -> list[int]:
+def _repeats(files: Sequence[str]) -> Sequence[int]:
     """Return what the folders named like `10_name` state, 1 where none does or where the numbers only count folders."""
-    stated = [_stated_repeats(file) for file in files]
-    numbers = set(stated) - {None}
+    stated = array("H", (_stated_repeats(file) or 0 for file in files))
+    numbers = set(stated) - {0}
     if len(numbers) > 1 and numbers == set(range(1, len(numbers) + 1)):  # 1_faces, 2_hands, 3_rooms
-        return [1] * len(files)
-    return [number or 1 for number in stated]
+        return array("H", [1]) * len(files)
+    return array("H", (number or 1 for number in stated))
 
 
 def _stated_repeats(file: str) -> int | None:
@@ -170,12 +183,6 @@ def _stated_repeats(file: str) -> int | None:
         if stated:
             return int(stated[1])
     return None
-
-
-def _relative_repeats(records: tuple[Record, ...]) -> tuple[Record, ...]:
-    """Divide by the smallest: only the ratio between pictures matters, and an epoch stays one pass over the rarest."""
-    least = min((record.repeats for record in records), default=1.0)
-    return tuple(replace(record, repeats=record.repeats / least) for record in records)
 
 
 def _about_repeats(repeats: Sequence[int]) -> Iterator[Finding]:

@@ -80,3 +80,20 @@ def test_a_full_disk_is_raised(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "_boundary", full)
     with pytest.raises(OutOfSpace):
         Journal(tmp_path / "scan.jsonl").add("a", {})
+
+
+def test_ten_thousand_rows_take_half_a_megabyte_and_are_all_found(tmp_path):
+    import tracemalloc
+
+    path = tmp_path / "scan.jsonl"
+    adding = Journal(path)
+    for number in range(10_000):
+        adding.add(f"key{number}", {"n": number})
+    tracemalloc.start()
+    journal = Journal(path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 600_000
+    for found in (adding, journal):
+        assert all(found.find(f"key{number}") == {"n": number} for number in range(0, 10_000, 7))
+        assert found.find("key10000") is None
