@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from datasets_tools.captioners import captioner_names as captioner_names
     from datasets_tools.check import DataSettings as DataSettings
     from datasets_tools.check import check_folder as check_folder
+    from datasets_tools.describing import Described as Described
+    from datasets_tools.describing import describe_pictures as describe_pictures
+    from datasets_tools.edit import Edit as Edit
+    from datasets_tools.edit_by_name import edit_named as edit_named
     from datasets_tools.editing import apply_edits as apply_edits
     from datasets_tools.editing import edit_history as edit_history
     from datasets_tools.editing import exclude_pictures as exclude_pictures
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     from datasets_tools.errors import UnreadableImage as UnreadableImage
     from datasets_tools.finding import Finding as Finding
     from datasets_tools.health import Report as Report
+    from datasets_tools.health import title_of as title_of
     from datasets_tools.image import Limits as Limits
     from datasets_tools.image import load_image as load_image
     from datasets_tools.image import read_size as read_size
@@ -59,14 +64,21 @@ if TYPE_CHECKING:
     from datasets_tools.prepare import Quarantined as Quarantined
     from datasets_tools.prepare import prepare_folder as prepare_folder
     from datasets_tools.report import write_report as write_report
+    from datasets_tools.rights_editing import StatedRights as StatedRights
+    from datasets_tools.rights_editing import set_rights as set_rights
     from datasets_tools.scan import Scan as Scan
     from datasets_tools.scan import scan_folder as scan_folder
+    from datasets_tools.selective import OnlyFor as OnlyFor
+    from datasets_tools.selective import Rewrite as Rewrite
+    from datasets_tools.selective import set_caption as set_caption
     from datasets_tools.storage import free_bytes as free_bytes
     from datasets_tools.storage import replacing as replacing
     from datasets_tools.storage import sha256_file as sha256_file
     from datasets_tools.storage import write_bytes as write_bytes
     from datasets_tools.storage import write_json as write_json
     from datasets_tools.summary import summarise as summarise
+    from datasets_tools.text import decode_text as decode_text
+    from datasets_tools.text import tidy as tidy
 
 _HOMES = {
     "Batch": "batches",
@@ -77,6 +89,8 @@ _HOMES = {
     "Crop": "bucket",
     "DataSettings": "check",
     "DatasetError": "errors",
+    "Described": "describing",
+    "Edit": "edit",
     "Finding": "finding",
     "InvalidManifest": "errors",
     "InvalidSetting": "errors",
@@ -84,13 +98,16 @@ _HOMES = {
     "Limits": "image",
     "Manifest": "manifest",
     "NoImages": "errors",
+    "OnlyFor": "selective",
     "OutOfSpace": "errors",
     "Prepared": "prepare",
     "Quarantined": "prepare",
     "Record": "manifest",
     "Report": "health",
+    "Rewrite": "selective",
     "Rights": "manifest",
     "Scan": "scan",
+    "StatedRights": "rights_editing",
     "TensorCache": "cache",
     "UnreadableCaption": "errors",
     "UnreadableImage": "errors",
@@ -102,7 +119,10 @@ _HOMES = {
     "captioner_names": "captioners",
     "check_folder": "check",
     "crop_for": "bucket",
+    "decode_text": "text",
+    "describe_pictures": "describing",
     "edit_history": "editing",
+    "edit_named": "edit_by_name",
     "exclude_pictures": "editing",
     "free_bytes": "storage",
     "include_pictures": "editing",
@@ -115,9 +135,13 @@ _HOMES = {
     "render": "image",
     "replacing": "storage",
     "scan_folder": "scan",
+    "set_caption": "selective",
+    "set_rights": "rights_editing",
     "sha256_file": "storage",
     "share": "batches",
     "summarise": "summary",
+    "tidy": "text",
+    "title_of": "health",
     "to_pixels": "image",
     "undo_edits": "editing",
     "with_trigger": "caption",
