@@ -3,6 +3,8 @@
 import json
 import re
 import sqlite3
+from collections.abc import Mapping
+from typing import Any
 
 from lora_diffusion.errors import UsageError
 from lora_diffusion.library.naming import parse_reference
@@ -10,7 +12,7 @@ from lora_diffusion.library.rows import adapter_named, find
 from lora_diffusion.library.store import Store
 from lora_diffusion.library.values import Event
 
-__all__ = ["head", "history"]
+__all__ = ["head", "history", "record"]
 
 _PICTURE = re.compile(r"picture:[0-9a-f]{32}|image:[0-9a-f]{64}")
 
@@ -54,3 +56,10 @@ def head(store: Store) -> str:
     with store.reading() as connection:
         row = connection.execute("SELECT hash FROM events ORDER BY number DESC LIMIT 1").fetchone()
         return str(row["hash"]) if row else ""
+
+
+def record(store: Store, what: str, *, by: str, when: str, said: Mapping[str, Any]) -> None:
+    """Write an event that changed no row; as `Library.record` says."""
+    reason = json.dumps(dict(said), ensure_ascii=False, allow_nan=False) if said else ""
+    with store.writing(by=by, when=when, reason=reason) as writing:
+        writing.finish(what, "studio", changes_rows=False)

@@ -54,9 +54,12 @@ class Writing:
             self._before.setdefault(name, {}).update({key: each for key, each in before.items() if key not in known})
         known.update(after)
 
-    def finish(self, what: str, subject: str) -> bool:
-        """Write the event, which makes the changes count; return False where nothing was changed."""
-        if not self._after:
+    def finish(self, what: str, subject: str, *, changes_rows: bool = True) -> bool:
+        """Write the event, which makes the changes count; return False where nothing was changed.
+
+        Without `changes_rows` the event itself is all there is to keep.
+        """
+        if changes_rows and not self._after:
             return False
         last = self.connection.execute("SELECT number, hash FROM events ORDER BY number DESC LIMIT 1").fetchone()
         event = {

@@ -278,6 +278,10 @@ class Library:
         """
         return history.history(self._store, ref_or_name, limit, before)
 
+    def record(self, what: str, *, by: str, when: str, said: Mapping[str, Any]) -> None:
+        """Write into the history that something was done beside the library, with what was said to it, plain JSON."""
+        history.record(self._store, what, by=by, when=when, said=said)
+
     def head(self) -> str:
         """Return the hash of the last event; kept elsewhere, it proves later that no event was taken back."""
         return history.head(self._store)
