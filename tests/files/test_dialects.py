@@ -261,12 +261,21 @@ def test_factors_of_other_shapes_are_corrupt(key, shape, tmp_path):
         read_adapter(tmp_path / "a.safetensors")
 
 
-def test_an_alpha_pattern_that_is_a_regular_expression_is_refused_not_run(tmp_path):
-    config = {"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": {"(a+)+b": 1}}
-    tensors = {"base_model.model.conv_in.lora_A.weight": torch.ones(4, 8, 3, 3)}
+@pytest.mark.parametrize(
+    ("patterns", "alpha"),
+    [
+        ({"(a+)+b": 1}, 3),
+        ({r".*conv_\w+": 2, "conv_in": 1}, 2),
+        ({"^conv_out": 1, "conv_(in|out)": 5}, 5),
+        ({"onv_in": 1}, 3),
+    ],
+)
+def test_the_first_alpha_pattern_that_matches_decides(patterns, alpha, tmp_path):
+    config = {"peft_type": "LORA", "lora_alpha": 3, "alpha_pattern": patterns}
+    tensors = {"conv_in.lora_A.weight": torch.ones(4, 8, 3, 3), "conv_in.lora_B.weight": torch.ones(8, 4, 1, 1)}
+    tensors = {f"base_model.model.{key}": each for key, each in tensors.items()}
     save(tensors, tmp_path / "a.safetensors", {"adapter_config": json.dumps(config)})
-    with pytest.raises(CorruptFile, match="regular expression"):
-        read_adapter(tmp_path / "a.safetensors")
+    assert read_adapter(tmp_path / "a.safetensors").alphas == (alpha,)
 
 
 @pytest.mark.parametrize(("leaf", "ndim"), [("proj_in", 4), ("transformer_blocks.0.attn1.to_q", 2)])

@@ -140,15 +140,28 @@ def test_peft_reads_a_text_encoder_with_and_without_the_level_text_model(flatten
     _same(found, {name: each for name, each in adapter.modules.items() if name.startswith("text_encoder.")})
 
 
-def test_peft_writes_a_folder_that_we_read(tmp_path):
+@pytest.mark.parametrize(
+    ("alphas", "ranks"),
+    [
+        (
+            {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": 9},
+            {"mid_block.attentions.0.transformer_blocks.0.attn1.to_v": 2},
+        ),
+        (
+            {r"^down_blocks\.\d+\..*": 9, r"attn[12]\.to_(q|k)": 5, "conv2$": 7},
+            {r".*resnets\.[01]\.conv2": 2, r"^mid_block.+to_v": 8},
+        ),
+    ],
+)
+def test_peft_writes_a_folder_that_we_read(alphas, ranks, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=4,
         lora_alpha=3,
         target_modules=["to_q", "to_v", "conv2"],
-        alpha_pattern={"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": 9},
-        rank_pattern={"mid_block.attentions.0.transformer_blocks.0.attn1.to_v": 2},
+        alpha_pattern=alphas,
+        rank_pattern=ranks,
         use_rslora=True,
         init_lora_weights=False,
     )

@@ -1,7 +1,6 @@
 """What a PEFT LoraConfig says about one module."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile, UsageError
 from lora_diffusion.files.dialects._common import rank_of
+from lora_diffusion.files.dialects._patterns import matches_end
 
 __all__ = ["alpha_of", "magnitude", "pieces_for_peft", "uses_dora"]
 
@@ -42,12 +42,8 @@ def _mapping(value: Any, what: str) -> Mapping[str, Any]:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """Match a whole trailing part of the path. PEFT would run the pattern as a regular expression; a file gets no
-    such power here (an evil one runs for hours), and plain paths are what programs write."""
-    plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
-    if not re.fullmatch(r"[\w.\-]+", plain):
-        raise CorruptFile(f"alpha_pattern {pattern!r} is a regular expression; only module paths are read")
-    return path == plain or path.endswith(f".{plain}")
+    """Match as PEFT does; it knows text encoders with and without the level `text_model`."""
+    return any(matches_end(pattern, each) for each in dict.fromkeys((path, path.removeprefix("text_model."))))
 
 
 def magnitude(tensor: Tensor) -> Tensor:
