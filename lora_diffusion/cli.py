@@ -15,6 +15,7 @@ import typer
 
 from lora_diffusion.cli_caption import captions
 from lora_diffusion.cli_files import VERBS, Adapters, Base, Out, read_parts
+from lora_diffusion.cli_library import library
 from lora_diffusion.cli_rights import rights
 from lora_diffusion.cli_ui import studio_app, ui, users_app
 from lora_diffusion.console import Json, answer, now, say
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(captions, name="caption")
+app.add_typer(library, name="library")
 app.add_typer(rights, name="rights")
 app.add_typer(users_app, name="user")
 app.add_typer(studio_app, name="studio")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lora_diffusion.cli_home import locate_adapter, read_named
 from lora_diffusion.console import Json, answer, say
 from lora_diffusion.errors import UsageError
 from lora_diffusion.outputs import require_free, require_other
@@ -59,7 +60,6 @@ def blend(
     """Write one adapter that equals the weighted sum of several, and how exactly it does."""
     from lora_diffusion.exporting import blend_to_file
     from lora_diffusion.families import locate
-    from lora_diffusion.files.adapter import read_adapter
 
     require_other(out, [*_sources(adapters), *([base] if base else [])])
     done = blend_to_file(
@@ -70,7 +70,7 @@ def blend(
         keep=keep,
         density=density,
         seed=seed,
-        orthogonal_to=read_adapter(orthogonal_to) if orthogonal_to else None,
+        orthogonal_to=read_named(orthogonal_to) if orthogonal_to else None,
         base=locate(base) if base else None,
         overwrite=overwrite,
     )
@@ -139,14 +139,19 @@ def export(
 ) -> None:
     """Convert an adapter to another dialect, read it back and compare."""
     from lora_diffusion.exporting import export as export_file
+    from lora_diffusion.files.adapter import read_adapter
 
+    source, name = locate_adapter(source)
     if preview:
         _show_withheld(source, privacy, as_json)
         return
     for path in (out, *(card or [])):
         require_other(path, [source, *(sample or [])])
     cards = _cards(card, sample, weights, licence)
-    done = export_file(source, out, dialect=dialect, dtype=precision, privacy=privacy, cards=cards, overwrite=overwrite)
+    adapter = read_adapter(source, name=name.partition("@")[0] or None)
+    done = export_file(
+        adapter, out, dialect=dialect, dtype=precision, privacy=privacy, cards=cards, overwrite=overwrite
+    )
     found = {**_written(done), "cards": [str(path) for path in done.cards]}
     answer(found, as_json, "\n".join([str(done.path), f"sha256 {done.sha256}", *map(str, done.cards)]))
 
@@ -161,6 +166,7 @@ def inspect(
     """Say what an adapter file is, and what is wrong with it. Exit 1 where something is."""
     from lora_diffusion.files.inspect import inspect_adapter
 
+    file, _ = locate_adapter(file)
     inspection = inspect_adapter(file)
     found, text = inspection.to_dict(), _inspected(inspection)
     if plot:
@@ -190,11 +196,10 @@ def conflict(
     """Say how far two adapters get in each other's way, per block."""
     from lora_diffusion.conflicts import conflict as compare
     from lora_diffusion.conflicts import plot_conflict
-    from lora_diffusion.files.adapter import read_adapter
 
     if plot:
         require_free(plot, overwrite, inputs=[first, second])
-    report = compare(read_adapter(first), read_adapter(second))
+    report = compare(read_named(first), read_named(second))
     found: dict[str, Any] = report.to_dict()
     if plot:
         found["plot"] = str(plot_conflict(report, plot))
@@ -253,11 +258,10 @@ def resize(
 ) -> None:
     """Make an adapter smaller, and say what that costs."""
     from lora_diffusion.exporting import export as export_file
-    from lora_diffusion.files.adapter import read_adapter
     from lora_diffusion.resizing import resize as shrink
 
     require_free(out, overwrite, inputs=[source])
-    done = shrink(read_adapter(source), rank=rank, keep=keep, energy=energy)
+    done = shrink(read_named(source), rank=rank, keep=keep, energy=energy)
     written = export_file(done.adapter, out, dialect=dialect, dtype="fp32", privacy="private", overwrite=overwrite)
     found = {**_written(written), "report": done.report.to_dict(), "before": done.before, "after": done.after}
     answer(found, as_json, f"{out}\n{done.before:,} -> {done.after:,} numbers, relative error {done.report.total:.2e}")
@@ -267,18 +271,17 @@ VERBS = (blend, merge, export, inspect, conflict, extract, resize)
 
 
 def read_parts(specs: Sequence[str] | None) -> "list[tuple[Adapter, PartSpec]]":
-    """Read the adapters of FILE[:WEIGHT][@...] words with their weights."""
-    from lora_diffusion.files.adapter import read_adapter
+    """Read the adapters of FILE[:WEIGHT][@...] words with their weights; a file may be a reference of the library."""
     from lora_diffusion.parts import parse_part
 
     parsed = [parse_part(spec) for spec in specs or []]
-    return [(read_adapter(Path(part.source)), part) for part in parsed]
+    return [(read_named(part.source), part) for part in parsed]
 
 
 def _sources(specs: Sequence[str]) -> list[str]:
     from lora_diffusion.parts import parse_part
 
-    return [parse_part(spec).source for spec in specs]
+    return [str(locate_adapter(parse_part(spec).source)[0]) for spec in specs]
 
 
 def _written(done: Any) -> dict[str, Any]:
