@@ -65,7 +65,7 @@ class Guard:
                 session = self._sessions.find(fresh)
             refused = self._unknown(scope, session) or self._forged(scope, headers, session, by_token)
             scope["studio.session"] = session
-        answer = _Answer(send, self._cookies(fresh, scope.get("studio.session")), secure=self._secure)
+        answer = _Answer(send, self._cookies(headers, fresh, scope.get("studio.session")), secure=self._secure)
         if refused is not None:
             await refused(scope, receive, answer)
             return
@@ -107,14 +107,17 @@ class Guard:
         """Refuse a change without the token that only our own pages can read; /login has no session to forge."""
         if scope["method"] in _SAFE or by_token or scope["path"] == "/login":
             return None
-        if session is None or not hmac.compare_digest(headers.get(CSRF_HEADER, ""), session.csrf):
+        if session is None or not hmac.compare_digest(headers.get(CSRF_HEADER, "").encode(), session.csrf.encode()):
             return _says(403, "the page is out of date: load it again")
         return None
 
-    def _cookies(self, fresh: str, session: Session | None) -> list[str]:
+    def _cookies(self, headers: Headers, fresh: str, session: Session | None) -> list[str]:
+        """Return the cookies that the browser lacks."""
         rest = "; Path=/; SameSite=Strict" + ("; Secure" if self._secure else "")
         cookies = [f"{cookie_name(self._secure)}={fresh}; HttpOnly{rest}"] if fresh else []
-        return [*cookies, f"{CSRF_COOKIE}={session.csrf}{rest}"] if session and session.csrf else cookies
+        if session is not None and session.csrf and _cookie(headers, CSRF_COOKIE) != session.csrf:
+            cookies.append(f"{CSRF_COOKIE}={session.csrf}{rest}")
+        return cookies
 
 
 class _Answer:
@@ -132,8 +135,8 @@ class _Answer:
                 headers["strict-transport-security"] = "max-age=31536000"
             if headers.get("content-type", "").startswith("text/html"):
                 headers["cache-control"] = "no-store"
-                for cookie in self._cookies:
-                    headers.append("set-cookie", cookie)
+            for cookie in self._cookies:
+                headers.append("set-cookie", cookie)
         await self._send(message)
 
 

@@ -80,7 +80,7 @@ def _rest(app: FastAPI, studio: Studio) -> None:
 
     @app.post("/api/{name}")
     def do(request: Request, name: str, arguments: Annotated[dict[str, Any] | None, Body()] = None) -> JSONResponse:
-        return JSONResponse(as_json(act(studio, _session(request).user, name, **(arguments or {}))))
+        return JSONResponse(as_json(act(studio, _session(request).user, name, **(arguments or {})), studio.files.share))
 
     @app.get("/files/{number}")
     def file(request: Request, number: str, download: bool = False, side: int = 0) -> Response:

@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets_tools import replacing
 from webui.errors import NotFound
@@ -12,6 +12,11 @@ from webui.files import Files
 from webui.sessions import Sessions
 from webui.store import Store
 from webui.users import User, Users
+
+if TYPE_CHECKING:
+    from lora_diffusion import Library
+    from webui.jobs import Jobs
+    from webui.painter import Painter
 
 __all__ = ["Studio"]
 
@@ -44,19 +49,19 @@ class Studio:
         return Files(self.store, (self.home, demo))
 
     @cached_property
-    def library(self) -> Any:
+    def library(self) -> "Library":
         from lora_diffusion import Library
 
         return Library.open(self.home)
 
     @cached_property
-    def jobs(self) -> Any:
+    def jobs(self) -> "Jobs":
         from webui.jobs import Jobs
 
         return Jobs(self.home / "jobs.db")
 
     @cached_property
-    def painter(self) -> Any:
+    def painter(self) -> "Painter":
         """The process that draws. It starts with the first picture that is asked for, or with `warm`."""
         from webui.painter import Painter
 

@@ -6,8 +6,8 @@ who did it are looked after here, in `act`, and nowhere else. A new action is a 
 
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib import import_module
@@ -103,16 +103,16 @@ def act(studio: "Studio", user: User, name: str, /, **arguments: Any) -> Any:
     return result
 
 
-def as_json(value: Any) -> Any:
-    """Return what an action gave as plain JSON values. Paths of this machine are left out: files have ids."""
+def as_json(value: Any, address: Callable[[Path], str] = str) -> Any:
+    """Return what an action gave as plain JSON values; `address` says how a file is called. An iterator is run."""
     if is_dataclass(value) and not isinstance(value, type):
-        return as_json(asdict(value))
+        value = {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): as_json(each) for key, each in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [as_json(each) for each in value]
+        return {str(key): as_json(each, address) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset | Iterator):
+        return [as_json(each, address) for each in value]
     if isinstance(value, Path):
-        return value.name
+        return address(value)
     return value
 
 

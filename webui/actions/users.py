@@ -9,7 +9,7 @@ from webui.errors import BadRequest
 from webui.users import LOCAL, Role, User
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
-Password = Annotated[str, Field(max_length=200, repr=False)]
+Password = Annotated[str, Field(max_length=200)]
 
 
 @action(role="admin", writes=False)
