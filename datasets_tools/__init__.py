@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from datasets_tools.errors import UnreadableCaption as UnreadableCaption
     from datasets_tools.errors import UnreadableImage as UnreadableImage
     from datasets_tools.finding import Finding as Finding
+    from datasets_tools.health import BucketRow as BucketRow
+    from datasets_tools.health import Change as Change
+    from datasets_tools.health import Counts as Counts
     from datasets_tools.health import Report as Report
     from datasets_tools.health import title_of as title_of
     from datasets_tools.image import Limits as Limits
@@ -70,9 +73,10 @@ if TYPE_CHECKING:
     from datasets_tools.scan import scan_folder as scan_folder
     from datasets_tools.selective import OnlyFor as OnlyFor
     from datasets_tools.selective import Rewrite as Rewrite
-    from datasets_tools.selective import set_caption as set_caption
+    from datasets_tools.selective import set_captions as set_captions
     from datasets_tools.storage import free_bytes as free_bytes
     from datasets_tools.storage import replacing as replacing
+    from datasets_tools.storage import replacing_folder as replacing_folder
     from datasets_tools.storage import sha256_file as sha256_file
     from datasets_tools.storage import write_bytes as write_bytes
     from datasets_tools.storage import write_json as write_json
@@ -84,8 +88,11 @@ _HOMES = {
     "Batch": "batches",
     "Batches": "batches",
     "Bucket": "bucket",
+    "BucketRow": "health",
     "BucketRule": "bucket",
     "Captioner": "caption",
+    "Change": "health",
+    "Counts": "health",
     "Crop": "bucket",
     "DataSettings": "check",
     "DatasetError": "errors",
@@ -134,8 +141,9 @@ _HOMES = {
     "read_size": "image",
     "render": "image",
     "replacing": "storage",
+    "replacing_folder": "storage",
     "scan_folder": "scan",
-    "set_caption": "selective",
+    "set_captions": "selective",
     "set_rights": "rights_editing",
     "sha256_file": "storage",
     "share": "batches",

@@ -3,6 +3,7 @@
 A glob cannot name a picture for certain: `[a].png` is a name too.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +12,22 @@ from datasets_tools.editing import AppliedEdits, apply_edits
 from datasets_tools.errors import InvalidSetting
 from datasets_tools.listing import list_folder
 
-__all__ = ["OnlyFor", "Rewrite", "set_caption"]
+__all__ = ["OnlyFor", "Rewrite", "set_captions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewrite:
-    """The caption becomes another text."""
+    """Captions become other texts, by the pictures' names relative to the folder; the others stay."""
 
-    text: str
+    captions: Mapping[str, str]
 
     @property
     def what(self) -> str:
-        return f'write "{self.text[:40]}"'
+        first = next(iter(self.captions.values()), "")
+        return f'write "{first[:40]}"' if len(self.captions) == 1 else f"write {len(self.captions)} captions"
 
     def apply(self, text: str, *, file: str, seed: int) -> str:
-        return self.text
+        return self.captions.get(file, text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +45,13 @@ class OnlyFor:
         return self.edit.apply(text, file=file, seed=seed) if file in self.files else text
 
 
-def set_caption(folder: Path | str, file: str, text: str, *, when: str = "") -> AppliedEdits:
-    """Write the caption of one picture, as one line; it can be undone.
+def set_captions(folder: Path | str, captions: Mapping[str, str], *, when: str = "") -> AppliedEdits:
+    """Write the captions of some pictures, each as one line, as one change that can be undone.
 
-    Raises InvalidSetting where `file` is no picture of the folder, and what `apply_edits` raises.
+    Raises InvalidSetting for a name that is no picture of the folder, and what `apply_edits` raises.
     """
-    if file not in list_folder(Path(folder)).pictures:
-        raise InvalidSetting(f"{file} is not a picture of {Path(folder).name}", hint="give a name of its list")
-    return apply_edits(folder, [OnlyFor(edit=Rewrite(text=text), files=frozenset({file}))], when=when)
+    pictures = set(list_folder(Path(folder)).pictures)
+    unknown = next((file for file in captions if file not in pictures), None)
+    if unknown is not None:
+        raise InvalidSetting(f"{unknown} is not a picture of {Path(folder).name}", hint="give a name of its list")
+    return apply_edits(folder, [Rewrite(captions=dict(captions))], when=when)

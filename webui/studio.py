@@ -1,12 +1,13 @@
 """All that one home folder holds, opened once per process."""
 
 import hashlib
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets_tools import replacing
+from webui.checks import Checks
+from webui.datasets import Datasets
 from webui.errors import NotFound
 from webui.files import Files
 from webui.sessions import Sessions
@@ -47,6 +48,14 @@ class Studio:
 
         demo = picture_folder(f"demo:{style_names()[0]}").parent
         return Files(self.store, (self.home, demo))
+
+    @cached_property
+    def datasets(self) -> Datasets:
+        return Datasets(self.store, self.home / "datasets")
+
+    @cached_property
+    def checks(self) -> Checks:
+        return Checks(self.datasets, self.home / "tmp" / "looks.jsonl")
 
     @cached_property
     def library(self) -> "Library":
@@ -102,8 +111,12 @@ class Studio:
         return small
 
     def start(self) -> None:
-        """Begin what runs beside the app: jobs that were left, the styles that come with the package."""
-        self.library.seed(when=datetime.now(UTC).isoformat(timespec="seconds"))
+        """Begin what runs beside the app: the styles that come with the package, jobs that were left."""
+        if self.store.row("select 1 from settings where user = '' and key = 'seeded'") is None:
+            from webui.commands import run_cli
+
+            run_cli(["library", "seed", "--home", str(self.home)])
+            self.store.write("replace into settings values ('', 'seeded', 'yes')")
         self.jobs.wake()
 
     def close(self) -> None:

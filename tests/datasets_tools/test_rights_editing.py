@@ -8,7 +8,7 @@ from PIL import Image
 from datasets_tools import InvalidSetting, Rights, describe_pictures, set_rights, undo_edits
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     for name in ("a.png", "b.png", "sub/c.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -10,12 +10,12 @@ from datasets_tools import (
     describe_pictures,
     edit_named,
     exclude_pictures,
-    set_caption,
+    set_captions,
     undo_edits,
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path):
     for name in ("[a].png", "a.png", "b.png"):
         Image.new("RGB", (40, 40), "red").save(tmp_path / name)
@@ -28,7 +28,7 @@ def captions(folder):
 
 
 def test_a_caption_is_set_for_one_picture_alone_and_can_be_undone(folder):
-    set_caption(folder, "[a].png", "two\nlines")
+    set_captions(folder, {"[a].png": "two\nlines"})
     assert captions(folder) == {"[a].png": "two, lines", "a.png": "", "b.png": "[trigger], a boat"}
     undo_edits(folder)
     assert captions(folder)["[a].png"] == ""
@@ -36,7 +36,7 @@ def test_a_caption_is_set_for_one_picture_alone_and_can_be_undone(folder):
 
 def test_a_caption_of_no_picture_is_refused(folder):
     with pytest.raises(InvalidSetting, match="not a picture"):
-        set_caption(folder, "*", "everything")
+        set_captions(folder, {"a.png": "x", "*": "everything"})
     assert captions(folder)["a.png"] == ""
 
 

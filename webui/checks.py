@@ -1,0 +1,77 @@
+"""What the checks say about a set, kept for as long as its files stay as they are."""
+
+import hashlib
+import os
+import threading
+from collections import OrderedDict
+from datetime import date
+from pathlib import Path
+
+from datasets_tools import BucketRule, DataSettings, Journal, Report, check_folder
+from webui.datasets import Datasets, PictureSet
+
+__all__ = ["Checks"]
+
+_KEPT = 32  # reports; one of 50 pictures is about 100 kB
+_Key = tuple[str, int, str, str]
+
+
+class Checks:
+    """Reports by set, resolution and trigger. `journal` remembers what single pictures look like, across restarts."""
+
+    def __init__(self, datasets: Datasets, journal: Path) -> None:
+        self._datasets, self._journal_path = datasets, journal
+        self._journal: Journal | None = None
+        self._lock = threading.Lock()
+        self._reports: OrderedDict[_Key, Report] = OrderedDict()
+
+    def known(self, found: PictureSet, *, resolution: int, trigger: str = "") -> Report | None:
+        """Return the report of the files as they are now, if there is one."""
+        with self._lock:
+            return self._reports.get(_key(found, resolution, trigger))
+
+    def report(self, found: PictureSet, *, resolution: int, trigger: str = "") -> Report:
+        """Return the report of the files as they are now; looking at 50 pictures anew takes seconds.
+
+        Raises what `check_folder` raises. The rule is that of a plan: 64 pixels a step, or a quarter of a small size.
+        """
+        known = self.known(found, resolution=resolution, trigger=trigger)
+        if known is not None:
+            return known
+        with self._datasets.busy(found.id, "check") as told:
+            key = _key(found, resolution, trigger)
+            known = self.known(found, resolution=resolution, trigger=trigger)  # another may have waited for the same
+            if known is not None:
+                return known
+            rule = BucketRule(resolution=resolution, step=min(64, resolution // 4))
+            settings = DataSettings(rule=rule, trigger=trigger)
+            made = check_folder(found.folder, settings, today=date.today(), journal=self._looks(), on_progress=told)
+            with self._lock:
+                self._reports[key] = made
+                while len(self._reports) > _KEPT:
+                    self._reports.popitem(last=False)
+            return made
+
+    def _looks(self) -> Journal:
+        with self._lock:
+            if self._journal is None:
+                self._journal = Journal(self._journal_path)
+            return self._journal
+
+
+def _key(found: PictureSet, resolution: int, trigger: str) -> _Key:
+    day = date.today().isoformat()  # rights expire
+    return found.id, resolution, trigger, f"{day} {_state(found.folder)}"
+
+
+def _state(folder: Path) -> str:
+    """Return a hash over the names, sizes and times of the files of a folder."""
+    digest = hashlib.blake2b(digest_size=16)
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                status = os.stat(os.path.join(parent, name))
+                said = f"{parent}/{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                digest.update(said.encode(errors="surrogateescape"))
+    return digest.hexdigest()
