@@ -3,6 +3,8 @@
 W + sum of w_i * delta_i in fp32, cast once.
 """
 
+import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,11 +16,12 @@ from lora_diffusion.errors import TargetError, UsageError, VerificationFailed, W
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import Checkpoint
 from lora_diffusion.files.dense import bias_delta, delta
-from lora_diffusion.files.precision import PRECISIONS, cast
+from lora_diffusion.files.precision import PRECISIONS, cast, strips
+from lora_diffusion.files.writing import Content
 from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 from lora_diffusion.scaled import FP8, holds_scaled, is_scaled_layer, scale_of, scaled, unscaled
 
-__all__ = ["MERGE_PRECISIONS", "Folded", "Folding", "folding"]
+__all__ = ["MERGE_PRECISIONS", "Folded", "Folding", "digest", "folding"]
 
 MERGE_PRECISIONS = (*PRECISIONS, "fp8")
 """What a merged checkpoint can be written in; "fp8" is scaled, see `lora_diffusion.scaled`."""
@@ -46,16 +49,19 @@ class Folded:
 
 @dataclass(kw_only=True)
 class Folding:
-    """What one merge knows; `losses` fills up while tensors pass by.
+    """What one merge knows; `losses` and `digests` fill up while tensors pass by.
 
     `losses` holds (norm of what rounding took, norm of the delta) by module, and by `<module>.bias` where an adapter
-    changes one. `on_remainder` is told each weight's exact minus stored values and the norm of its delta.
+    changes one; `digests` the SHA-256 of the numbers of each tensor that an adapter changes, by its key.
+    `on_remainder` is told each weight's exact minus stored values and the norm of its delta.
     """
 
     checkpoint: Checkpoint
     parts: Sequence[Folded]
     precision: str | None
     losses: dict[str, tuple[float, float]] = field(default_factory=dict)
+    digests: dict[str, bytes] = field(default_factory=dict)
+    scales: dict[str, Tensor] = field(default_factory=dict)
     on_remainder: _OnRemainder | None = None
 
     def touching(self, module: str) -> list[tuple[Weights, float]]:
@@ -79,51 +85,111 @@ class Folding:
 
     def scale(self, key: str) -> Tensor:
         """Return the scale that a scaled tensor is stored with, an fp32 scalar."""
-        exact = self._exact(key)
-        return scale_of(self.checkpoint.tensor(key) if exact is None else exact[0])
+        if key not in self.scales:
+            whole = self.checkpoint.tensor(key)
+            if (added := self._added(key, whole)) is not None:
+                for total, strip in strips(added, whole.contiguous()):
+                    total.add_(strip)
+            self.scales[key] = scale_of(whole if added is None else added)
+        return self.scales[key]
+
+    def changes(self, key: str) -> bool:
+        """Say whether a tensor becomes another one, and not just one of another dtype."""
+        return self.is_scaled(key) or bool(self._touching(key))
+
+    def content(self, key: str) -> Content:
+        """Return a tensor that no adapter changes as it lies in its file, cast, piece by piece."""
+        stored = self.checkpoint.tensors[key]
+        return (cast(piece, self.dtype_of(key), name=key) for piece in stored.file.pieces(stored.key))
 
     def tensor(self, key: str) -> Tensor:
         """Return a tensor of the merged checkpoint by its canonical key; one that no adapter touches stays bit-equal
         where its dtype stays."""
-        exact = self._exact(key)
-        if exact is None:
-            tensor = self.checkpoint.tensor(key)
-            return scaled(tensor) if self.is_scaled(key) else cast(tensor, self.dtype_of(key), name=key)
-        whole, size = exact
-        if self.is_scaled(key):
-            result = scaled(whole)
-            remainder = whole - unscaled(result, scale_of(whole))
-        else:
-            result = cast(whole, self.dtype_of(key), name=key)
-            remainder = whole - result.float()
-        self.losses[key.removesuffix(".weight")] = _norm(remainder), size
-        if self.on_remainder is not None and key.endswith(".weight") and whole.ndim > 1:
-            self.on_remainder(key.removesuffix(".weight"), remainder, size)
+        base = self.checkpoint.tensor(key)
+        scale, dtype = self.scale(key) if self.is_scaled(key) else None, self.dtype_of(key)
+        if (added := self._added(key, base)) is None:
+            return cast(base, dtype, name=key) if scale is None else _scaled(base, scale)
+        wants_rest = self.on_remainder is not None and key.endswith(".weight") and base.ndim > 1
+        rest = torch.empty_like(added) if wants_rest else None
+        result, lost, size = _fold(base, added, dtype, scale, rest)
+        if not (math.isfinite(lost) and math.isfinite(size)):
+            _require_finite(base, added, dtype if scale is None else torch.float32, name=key)
+        module = key.removesuffix(".weight")
+        self.losses[module], self.digests[key] = (lost, size), digest(result)
+        if self.on_remainder is not None and rest is not None:
+            self.on_remainder(module, rest, size)
         return result
 
-    def _exact(self, key: str) -> tuple[Tensor, float] | None:
-        """Return the fp32 sum and the norm of what is added, or None where nothing is."""
+    def _touching(self, key: str) -> list[tuple[Weights, float]]:
         module, _, kind = key.rpartition(".")
         touching = self.touching(module) if kind in ("weight", "bias") else []
-        if kind == "bias":
-            touching = [each for each in touching if bias_delta(each[0]) is not None]
-        if not touching:
-            return None
-        base = self.checkpoint.tensor(key)
-        added: Tensor | None = None
-        for weights, weight in touching:
-            change = bias_delta(weights) if kind == "bias" else delta(weights, base)
+        return [each for each in touching if kind == "weight" or bias_delta(each[0]) is not None]
+
+    def _added(self, key: str, base: Tensor) -> Tensor | None:
+        """Return the fp32 sum of what the adapters add, or None where none does."""
+        total: Tensor | None = None
+        for weights, weight in self._touching(key):
+            change = bias_delta(weights) if key.endswith(".bias") else delta(weights, base)
             assert change is not None
-            change = change.reshape(base.shape) * weight
-            added = change if added is None else added.add_(change)
-        assert added is not None
-        size = _norm(added)
-        whole = added.add_(base.float())
-        if not torch.isfinite(whole).all() and torch.isfinite(base).all():
-            raise VerificationFailed(
-                f"{key} becomes infinite with these adapters and weights", hint="lower the weights; 0 to 1 is usual"
-            )
-        return whole, size
+            total = _plus(total, change.reshape(base.shape).contiguous(), weight)
+        return total
+
+
+def digest(tensor: Tensor) -> bytes:
+    """Return the SHA-256 of the numbers of a tensor as they are stored."""
+    return hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).digest()
+
+
+def _plus(total: Tensor | None, change: Tensor, weight: float) -> Tensor:
+    """Return total + weight * change in the memory of total; that of the change may be the adapter's own."""
+    if total is None:
+        total = torch.empty_like(change)
+        for into, strip in strips(total, change):
+            torch.mul(strip, weight, out=into)
+        return total
+    for into, strip in strips(total, change):
+        into.add_(strip * weight)
+    return total
+
+
+def _fold(
+    base: Tensor, added: Tensor, dtype: torch.dtype, scale: Tensor | None, rest: Tensor | None
+) -> tuple[Tensor, float, float]:
+    """Return base + added in `dtype`, and the norms of what rounding took and of what was added.
+
+    One pass; what rounding took also goes into `rest` where that is given. Where the result is fp32 it is compared with
+    a sum in float64; elsewhere the rounding of the fp32 sum is a thousandth of what the cast takes, or less.
+    """
+    result, lost, size = torch.empty_like(added, dtype=dtype), 0.0, 0.0
+    others = () if rest is None else (rest,)
+    for stored, more, old, *left in strips(result, added, base.contiguous(), *others):
+        whole = more + old.float()
+        stored.copy_(whole if scale is None else scaled(whole, scale))
+        if dtype == torch.float32:
+            taken = more.double().add_(old).sub_(stored)
+        else:
+            taken = whole.sub_(stored.float() if scale is None else unscaled(stored, scale))
+        lost, size = math.hypot(lost, _norm(taken)), math.hypot(size, _norm(more))
+        for each in left:
+            each.copy_(taken)
+    return result, lost, size
+
+
+def _scaled(base: Tensor, scale: Tensor) -> Tensor:
+    result = torch.empty_like(base, dtype=FP8)
+    for stored, strip in strips(result, base.contiguous()):
+        stored.copy_(scaled(strip, scale))
+    return result
+
+
+def _require_finite(base: Tensor, added: Tensor, dtype: torch.dtype, *, name: str) -> None:
+    """Raise VerificationFailed unless the sum is finite in fp32 and in `dtype`, or the base is not."""
+    whole = added + base.float()
+    if not torch.isfinite(whole).all() and torch.isfinite(base).all():
+        raise VerificationFailed(
+            f"{name} becomes infinite with these adapters and weights", hint="lower the weights; 0 to 1 is usual"
+        )
+    cast(whole, dtype, name=name)
 
 
 def _norm(tensor: Tensor) -> float:

@@ -46,13 +46,13 @@ def is_scaled_layer(key: str, shape: Collection[int]) -> bool:
 
 def scale_of(tensor: Tensor) -> Tensor:
     """Return the fp32 scalar that puts the largest magnitude at the end of the range."""
-    largest = tensor.float().abs().max()
+    largest = torch.stack(torch.aminmax(tensor)).float().abs().max()
     return torch.where(largest > 0, largest / _LARGEST, torch.ones(()))
 
 
-def scaled(tensor: Tensor) -> Tensor:
+def scaled(tensor: Tensor, scale: Tensor) -> Tensor:
     """Return tensor / scale in float8_e4m3fn."""
-    return (tensor.float() / scale_of(tensor)).clamp(-_LARGEST, _LARGEST).to(FP8)
+    return (tensor.float() / scale).clamp_(-_LARGEST, _LARGEST).to(FP8)
 
 
 def unscaled(tensor: Tensor, scale: Tensor) -> Tensor:

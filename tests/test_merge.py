@@ -174,9 +174,9 @@ def test_the_loss_report_tells_how_much_of_a_subtle_style_rounding_took(half_bas
         base_weight = before.tensor(f"{name}.weight").double()
         meant = delta_weight(quiet[name], base_weight.shape).double()
         error = (after.tensor(f"{name}.weight").double() - base_weight - meant).norm() / meant.norm()
-        assert done.report.layers[name] == pytest.approx(float(error), rel=0.05, abs=1e-4)
-    assert losses["bf16"] > 0.3 > losses["fp16"] > losses["fp32"]
-    assert losses["fp32"] < 1e-6
+        assert done.report.layers[name] == pytest.approx(float(error), rel=1e-3)
+    assert losses["bf16"] > 0.3 > losses["fp16"] > 0.01
+    assert 1e-4 > losses["fp32"] > 1e-7  # a base of 0.1 is rounded at 2^-28 in fp32, a delta of 1e-4 is not exact there
 
 
 def test_a_1x1_convolution_merges_in_either_number_of_dimensions(base, tmp_path):

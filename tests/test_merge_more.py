@@ -139,8 +139,12 @@ def test_a_residual_of_small_rank_brings_a_subtle_style_back(bf16_base, tmp_path
     assert done.missing.total < 0.3 * done.report.total
 
 
-def test_where_nothing_is_lost_there_is_no_residual(base, tmp_path):
-    done = merge(base, [(_subtle(), 1.0)], tmp_path / "m.safetensors", residual=tmp_path / "rest.safetensors")
+def test_where_nothing_is_lost_there_is_no_residual(bf16_base, tmp_path):
+    negative = open_checkpoint(bf16_base).tensor(f"{_QUERY}.weight").float().neg()
+    weights = Weights(down=torch.empty(0), up=negative, alpha=1.0, method="full")
+    adapter = Adapter(name="undoing", family="sd1", modules={_QUERY: weights})
+    rest = tmp_path / "rest.safetensors"
+    done = merge(bf16_base, [(adapter, 2.0)], tmp_path / "m.safetensors", residual=rest)  # W - 2 W is exact
     assert (done.report.total, done.residual, done.missing.total) == (0.0, None, 0.0)
     assert not (tmp_path / "rest.safetensors").exists()
 

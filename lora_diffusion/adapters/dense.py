@@ -43,7 +43,7 @@ def direction(weights: Weights) -> "Tensor":
     """Return the delta before any weight decomposition, fp32: for DoRA what is added before the norm is set."""
     if weights.method == "full":
         return weights.up.float()
-    return (weights.scale * _PRODUCTS[weights.method](weights)).reshape(weights.shape)
+    return _PRODUCTS[weights.method](weights).mul_(weights.scale).reshape(weights.shape)
 
 
 def bias_delta(weights: Weights) -> "Tensor | None":

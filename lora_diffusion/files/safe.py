@@ -26,6 +26,7 @@ MAX_TENSORS = 50_000
 MAX_NAME = 512
 MAX_SIDE = 2**31
 _CHUNK = 1 << 20
+_PIECE = 4 << 20  # bytes; large enough that calls cost nothing, small enough to lie in the cache while it is hashed
 
 HASH_KEY = "lora_diffusion.sha256"
 """Ours: SHA-256 over names, dtypes, shapes, what the dialect keeps in metadata, and all tensor bytes."""
@@ -107,6 +108,17 @@ class SafeFile:
             if file.readinto(data.numpy().data) != entry.size:
                 raise _damaged(self.path, f"ends inside tensor {name!r}")
         return data.view(entry.dtype).reshape(entry.shape)
+
+    def pieces(self, name: str) -> Iterator[Tensor]:
+        """Read one tensor as flat pieces of at most 4 MiB, in order, each in memory of its own."""
+        entry = self.entries[name]
+        with self.path.open("rb") as file:
+            file.seek(entry.start)
+            for start in range(0, entry.size, _PIECE):
+                data = torch.empty(min(_PIECE, entry.size - start), dtype=torch.uint8)
+                if file.readinto(data.numpy().data) != len(data):
+                    raise _damaged(self.path, f"ends inside tensor {name!r}")
+                yield data.view(entry.dtype)
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         for name in self.entries:
