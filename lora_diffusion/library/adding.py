@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import secrets
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -81,8 +82,14 @@ def add(
         raise UsageError(f"{path} is not a file", hint="a folder becomes a file with `lora-diffusion export`")
     sha256 = sha256_file(path)
     read = _read(path)
+    completed = [_known(each) for each in samples]
+    for each in completed:
+        _require_picture(each.path)
+    with store.reading() as connection:
+        for ref, _ in lineage.parents:
+            fingerprint_of(connection, ref)
     kept = store.objects.keep(path, SUFFIX, sha256)
-    pictures = [(_known(each), keep_picture(store.objects, each.path)) for each in samples]
+    pictures = [(each, keep_picture(store.objects, each.path)) for each in completed]
     with store.writing(by=by, when=when, reason=reason) as writing:
         adapter = _adapter(writing, name)
         number = _present(writing, adapter, sha256)
@@ -156,7 +163,7 @@ def _put_version(
         manifest=_put_manifest(writing, lineage),
     )
     for place, (ref, weight) in enumerate(lineage.parents):
-        fingerprint, called = fingerprint_of(writing, ref)
+        fingerprint, called = fingerprint_of(writing.connection, ref)
         writing.put(
             "parents",
             adapter=adapter,
@@ -196,7 +203,7 @@ def _blocked(writing: Writing, lineage: Lineage) -> str:
         if row["sha256"] in hashes:
             return str(row["reason"])
     for ref, _ in lineage.parents:
-        fingerprint, _name = fingerprint_of(writing, ref)
+        fingerprint, _name = fingerprint_of(writing.connection, ref)
         parent = writing.connection.execute(
             "SELECT blocked FROM versions WHERE fingerprint = ? AND blocked <> ''", (fingerprint,)
         ).fetchone()
@@ -205,16 +212,21 @@ def _blocked(writing: Writing, lineage: Lineage) -> str:
     return ""
 
 
-def fingerprint_of(writing: Writing, ref: str) -> tuple[str, str]:
+def fingerprint_of(connection: sqlite3.Connection, ref: str) -> tuple[str, str]:
     """Return the fingerprint that a reference means, and what it was called; a fingerprint means itself."""
     if _FINGERPRINT.fullmatch(ref.lower()):
         return ref.lower(), ""
-    row = find(writing.connection, ref)
+    row = find(connection, ref)
     return row["fingerprint"], f"{row['name']}@{row['number']}"
 
 
 def keep_picture(objects: Objects, path: Path) -> Kept:
     """Keep a picture that a browser shows. Raises UnreadableImage for what is none, UsageError for another format."""
+    sha256, suffix = _require_picture(path)
+    return objects.keep(path, suffix, sha256)
+
+
+def _require_picture(path: Path) -> tuple[str, str]:
     from datasets_tools.image import load_image
     from datasets_tools.sniff import kind_of
 
@@ -226,7 +238,7 @@ def keep_picture(objects: Objects, path: Path) -> Kept:
         kind = kind_of(file.read(64))
     if kind.format not in _PICTURES:
         raise UsageError(f"{path} is {kind.name}", hint=f"save it as one of {', '.join(_PICTURES)}")
-    return objects.keep(path, _PICTURES[kind.format], sha256)
+    return sha256, _PICTURES[kind.format]
 
 
 def _known(sample: NewSample) -> NewSample:

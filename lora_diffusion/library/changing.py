@@ -9,7 +9,7 @@ from lora_diffusion.blocks import nearest
 from lora_diffusion.errors import UsageError
 from lora_diffusion.library.adding import keep_picture
 from lora_diffusion.library.ledger import Writing
-from lora_diffusion.library.naming import key_of, require_name
+from lora_diffusion.library.naming import is_id, key_of, require_name
 from lora_diffusion.library.rows import (
     adapter_named,
     check_details,
@@ -37,6 +37,10 @@ _MAX_COMMENT = 10_000
 
 def _subject(row: Any) -> str:
     return f"{row['adapter']}@{row['number']}"
+
+
+def _only_name(name: str) -> str:
+    return name if is_id(name) else require_name(name)
 
 
 def describe(store: Store, ref: str, *, by: str, when: str, changes: Mapping[str, Any]) -> Version:
@@ -111,7 +115,7 @@ def rollback(store: Store, name: str, number: int, *, by: str, when: str, reason
     if not reason.strip():
         raise UsageError(f"{name} goes back to version {number} without a reason", hint="say why")
     with store.writing(by=by, when=when, reason=reason) as writing:
-        row = find(writing.connection, f"{require_name(name)}@{number}")
+        row = find(writing.connection, f"{_only_name(name)}@{number}")
         if row["stage"] != "approved" or row["blocked"]:
             why = f"blocked: {row['blocked']}" if row["blocked"] else row["stage"]
             raise UsageError(f"{row['name']}@{number} is {why}", hint="go back to an approved version, or approve it")
@@ -124,7 +128,7 @@ def rename(store: Store, name: str, new: str, *, by: str, when: str, reason: str
     """Give a name another one; raises UsageError where that is taken."""
     new = require_name(new)
     with store.writing(by=by, when=when, reason=reason) as writing:
-        row = find(writing.connection, require_name(name))
+        row = find(writing.connection, _only_name(name))
         other = adapter_named(writing.connection, new)
         if other is not None and other["id"] != row["adapter"]:
             raise UsageError(f"the library has an adapter {other['name']!r} already", hint="choose another name")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lora_diffusion.errors import UsageError
 
-__all__ = ["APPROVED", "Reference", "key_of", "parse_reference", "require_name"]
+__all__ = ["APPROVED", "Reference", "is_id", "key_of", "parse_reference", "require_name"]
 
 MAX_NAME = 64
 APPROVED = "approved"
@@ -71,13 +71,18 @@ def key_of(name: str) -> str:
 
 
 def parse_reference(ref: str) -> Reference:
-    """Read NAME, NAME@NUMBER or NAME@approved. Raises UsageError for another form."""
+    """Read NAME, NAME@NUMBER or NAME@approved; an id may stand for NAME. Raises UsageError for another form."""
     name, at, which = ref.partition("@")
     if at and which != APPROVED and not re.fullmatch(r"[1-9][0-9]{0,8}", which):
         raise UsageError(
             f"{_shown(ref)} names no version", hint="write NAME, NAME@NUMBER or NAME@approved, for example brand@3"
         )
-    return Reference(name=require_name(name), which=which)
+    return Reference(name=name if is_id(name) else require_name(name), which=which)
+
+
+def is_id(text: str) -> bool:
+    """Say whether a text is the id of a name, which no name can be."""
+    return re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 def _shown(name: object) -> str:

@@ -35,6 +35,9 @@ def add_picture(
     text = _settings(settings)
     for ref, weight in adapters:
         require_finite(ref, weight)
+    with store.reading() as connection:
+        for ref, _ in adapters:
+            fingerprint_of(connection, ref)
     kept = keep_picture(store.objects, path)
     key = secrets.token_hex(16)
     with store.writing(by=by, when=when) as writing:
@@ -54,7 +57,7 @@ def add_picture(
             reason="",
         )
         for number, (ref, weight) in enumerate(adapters):
-            fingerprint, name = fingerprint_of(writing, ref)
+            fingerprint, name = fingerprint_of(writing.connection, ref)
             writing.put(
                 "picture_adapters",
                 picture=key,

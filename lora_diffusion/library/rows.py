@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_diffusion.errors import UsageError
-from lora_diffusion.library.naming import APPROVED, key_of, parse_reference, require_name
+from lora_diffusion.library.naming import APPROVED, is_id, key_of, parse_reference, require_name
 from lora_diffusion.library.objects import Objects
 from lora_diffusion.library.store import require_text
 from lora_diffusion.library.values import Details, Facts, Lineage, Sample, Version
@@ -43,8 +43,10 @@ _MAX_LINE = 1000
 
 def adapter_named(connection: sqlite3.Connection, name: str) -> sqlite3.Row | None:
     """Return the row of a name, in any case, or of its id."""
-    found = connection.execute("SELECT * FROM adapters WHERE key = ?", (key_of(require_name(name)),)).fetchone()
-    row: sqlite3.Row | None = found or connection.execute("SELECT * FROM adapters WHERE id = ?", (name,)).fetchone()
+    by_id = is_id(name)
+    row: sqlite3.Row | None = connection.execute(
+        f"SELECT * FROM adapters WHERE {'id' if by_id else 'key'} = ?", (name if by_id else key_of(require_name(name)),)
+    ).fetchone()
     return row
 
 
