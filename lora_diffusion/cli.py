@@ -6,7 +6,6 @@ Results go to stdout, with --json as exactly one JSON object; progress and error
 import io
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_diffusion.cli_caption import captions
-from lora_diffusion.cli_files import VERBS, Adapters, Base, Out, read_parts
+from lora_diffusion.cli_files import VERBS, Out
+from lora_diffusion.cli_generate import generate, serve
 from lora_diffusion.cli_library import library
 from lora_diffusion.cli_rights import rights
-from lora_diffusion.cli_ui import studio_app, ui, users_app
+from lora_diffusion.cli_ui import bases, studio_app, ui, users_app
 from lora_diffusion.console import Json, answer, now, say
 from lora_diffusion.errors import LoraDiffusionError, UsageError
 
@@ -116,6 +116,9 @@ def train(
     plan: Annotated[str | None, typer.Argument(help="Plan, a TOML file.", metavar="PLAN.toml")] = None,
     overrides: Overrides = None,
     resume: Annotated[Path | None, typer.Option("--resume", help="Continue the run in this directory exactly.")] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="With --resume: write the adapter of what is saved, without another step.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train an adapter. Ctrl-C saves the work and stops; --resume continues to the same bytes."""
@@ -123,71 +126,32 @@ def train(
     from lora_diffusion.settings import from_toml
     from lora_diffusion.training.plan import TrainPlan
 
-    if (plan is None) == (resume is None) or (resume and overrides):
+    if (plan is None) == (resume is None) or (resume and overrides) or (finish and not resume):
         raise UsageError("give a plan, or --resume with a run directory alone", hint="lora-diffusion train --help")
     read = from_toml(TrainPlan, Path(plan), overrides or []) if plan else None
     from lora_diffusion.training import loop
 
     with Progress("train") as progress:
-        done = loop.train(read, on_event=progress) if read else loop.resume(Path(str(resume)), on_event=progress)
+        go_on = loop.finish if finish else loop.resume
+        done = loop.train(read, on_event=progress) if read else go_on(Path(str(resume)), on_event=progress)
     found = {
         "run": str(done.run),
         "adapter": str(done.adapter) if done.adapter else None,
         "status": done.status,
         "steps": done.steps,
+        "kept": done.kept,
+        "reason": done.reason,
         "seconds_per_step": done.seconds_per_step,
     }
     told = f"adapter: {done.adapter}" if done.adapter else f"continue: lora-diffusion train --resume {done.run}"
+    why = f": {done.reason}" if done.reason else ""
     if _is_main_process():
-        answer(found, as_json, f"{done.status} after {done.steps} steps\n{told}")
+        answer(found, as_json, f"{done.status} after {done.steps} steps{why}\n{told}")
 
 
-@app.command()
-def generate(
-    base: Base,
-    prompt: Annotated[str, typer.Option("--prompt")],
-    out: Out = Path("picture.png"),
-    adapter: Adapters = None,
-    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
-    steps: Annotated[int, typer.Option("--steps", min=1, max=1000)] = 30,
-    negative: Annotated[str, typer.Option("--negative")] = "",
-    guidance: Annotated[float | None, typer.Option("--guidance", help="Left out: what suits the base.")] = None,
-    width: Annotated[int, typer.Option("--width", help="0 takes the base model's.", min=0)] = 0,
-    height: Annotated[int, typer.Option("--height", help="0 takes the base model's.", min=0)] = 0,
-    count: Annotated[int, typer.Option("--count", help="Pictures with seeds counted up.", min=1, max=64)] = 1,
-    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Tokenizer folder for a single-file base.")] = "",
-    precision: Annotated[str, typer.Option("--precision", help="auto, bf16, fp16 or no.")] = "auto",
-    as_json: Json = False,
-) -> None:
-    """Draw pictures with any number of adapters; the settings are written into each PNG."""
-    from lora_diffusion.generation.generator import Generator
-    from lora_diffusion.progress import Progress
-
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"{out} is no .png", hint="pictures are written as PNG, which carries their settings")
-    adapters = read_parts(adapter)
-    began = time.perf_counter()
-    paths = []
-    with Generator.open(base, precision=precision, tokenizer=tokenizer) as generator, Progress("generate") as progress:
-        for found, weight in adapters:
-            generator.add(found, weight)
-        size = (width or generator.resolution, height or generator.resolution)
-        for number in range(count):
-            picture = generator.generate(
-                prompt,
-                seed=seed + number,
-                negative=negative,
-                size=size,
-                steps=steps,
-                guidance=guidance,
-                on_step=lambda done, total: progress.show("generate", done, total),
-            )
-            paths.append(str(picture.save(_numbered(out, number, count))))
-    written = {"images": paths, "seconds": round(time.perf_counter() - began, 3)}
-    answer(written, as_json, "\n".join(paths))
-
-
-for _verb in (*VERBS, ui):
+app.command()(generate)
+app.command(hidden=True)(serve)
+for _verb in (*VERBS, bases, ui):
     app.command()(_verb)
 
 
@@ -228,10 +192,6 @@ def _leave(error: Exception) -> int:
     logging.getLogger("lora_diffusion").debug("", exc_info=error)
     say(f"error: {type(error).__name__}: {error} (a fault of lora-diffusion; please report it)")
     return 3
-
-
-def _numbered(out: Path, number: int, count: int) -> Path:
-    return out if count == 1 else out.with_name(f"{out.stem}-{number}{out.suffix}")
 
 
 def _is_main_process() -> bool:

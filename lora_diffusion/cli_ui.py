@@ -9,7 +9,7 @@ import typer
 from lora_diffusion.console import Json, answer, say
 from lora_diffusion.errors import UsageError
 
-__all__ = ["Home", "studio_app", "ui", "users_app"]
+__all__ = ["Home", "bases", "studio_app", "ui", "users_app"]
 
 Home = Annotated[
     Path,
@@ -29,6 +29,9 @@ def ui(
     ] = None,
     certificate: Annotated[Path | None, typer.Option("--certificate", help="TLS certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")] = None,
+    models: Annotated[
+        list[Path] | None, typer.Option("--models", help="Folder of base models to choose from; remembered.")
+    ] = None,
     open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the browser.")] = True,
 ) -> None:
     """Serve the studio to the browser. Other machines are let in only where users were added."""
@@ -41,9 +44,24 @@ def ui(
         names=name or [],
         certificate=certificate,
         key=key,
+        models=models or [],
         open_browser=open_browser,
         say=say,
     )
+
+
+def bases(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of base models.")],
+    as_json: Json = False,
+) -> None:
+    """Say which base models lie in folders, and what they are."""
+    from lora_diffusion.basefinding import find_bases
+
+    found = [each for folder in folders for each in find_bases(folder)]
+    lines = [
+        f"{each.family or '-':6} {each.resolution or '-':>5}  {each.path}  {each.problem}".rstrip() for each in found
+    ]
+    answer({"bases": [each.to_dict() for each in found]}, as_json, "\n".join(lines) or "no base model was found")
 
 
 users_app = typer.Typer(help="Who may use the studio.", no_args_is_help=True)

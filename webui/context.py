@@ -71,7 +71,7 @@ class Context:
     def refusal(self, error: Exception) -> gr.Error:
         hint = getattr(error, "hint", "")
         shown = Markup("{}<br>{}").format(str(error), hint) if hint else Markup.escape(str(error))
-        return gr.Error(str(shown), title=self.t("common.did_not_work"), duration=12)
+        return gr.Error(str(shown), title=self.t("common.did_not_work"), duration=12, print_exception=False)
 
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""

@@ -184,7 +184,6 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
             max_file_size=MAX_UPLOAD,
             allowed_paths=None,
             blocked_paths=[str(studio.home / f"{name}.db") for name in ("studio", "library", "jobs")],
-            favicon_path=str(_STATIC / "favicon.svg"),
             footer_links=[],
             app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
             theme=theme(),
@@ -195,4 +194,5 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
 
 def _head(language: str) -> str:
     script = (Path(__file__).parent / "head.js").read_text("utf-8")
-    return f"<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"
+    icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
+    return f"{icon}<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"

@@ -20,6 +20,7 @@ def serve(
     names: Sequence[str],
     certificate: Path | None,
     key: Path | None,
+    models: Sequence[Path],
     open_browser: bool,
     say: Callable[[str], None],
 ) -> None:
@@ -29,6 +30,8 @@ def serve(
     if (certificate is None) != (key is None):
         raise UsageError("a certificate and its key belong together", hint="give --certificate and --key")
     require_safe(home, host)
+    if models:
+        Studio(home).remember_models(models)
     secure = certificate is not None
     if not _is_local(host) and not secure:
         say("warning: without --certificate and --key passwords cross the network unprotected; put TLS in front")

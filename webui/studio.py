@@ -1,6 +1,8 @@
 """All that one home folder holds, opened once per process."""
 
 import hashlib
+import json
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +85,21 @@ class Studio:
     def keep_setting(self, user: User, key: str, value: str) -> None:
         self.store.write("replace into settings values (?, ?, ?)", (user.name, key, value))
 
+    def shared_setting(self, key: str, default: str = "") -> str:
+        """Return a setting of the studio as a whole."""
+        row = self.store.row("select value from settings where user = '' and key = ?", (key,))
+        return str(row["value"]) if row else default
+
+    def keep_shared_setting(self, key: str, value: str) -> None:
+        self.store.write("replace into settings values ('', ?, ?)", (key, value))
+
+    def remember_models(self, folders: Sequence[Path]) -> None:
+        """Keep the folders in which base models are looked for. Raises NotFound for one that is none."""
+        for folder in folders:
+            if not folder.is_dir():
+                raise NotFound(f"there is no folder {folder}", hint="name the folder that holds your base models")
+        self.keep_shared_setting("models", json.dumps([str(folder.resolve()) for folder in folders]))
+
     def record(self, what: str, *, by: str, when: str, said: dict[str, Any]) -> None:
         """Write into the audit, which is chained by hash, who did what."""
         self.library.record(what, by=by, when=when, said=said)
@@ -112,11 +129,11 @@ class Studio:
 
     def start(self) -> None:
         """Begin what runs beside the app: the styles that come with the package, jobs that were left."""
-        if self.store.row("select 1 from settings where user = '' and key = 'seeded'") is None:
+        if not self.shared_setting("seeded"):
             from webui.commands import run_cli
 
             run_cli(["library", "seed", "--home", str(self.home)])
-            self.store.write("replace into settings values ('', 'seeded', 'yes')")
+            self.keep_shared_setting("seeded", "yes")
         self.jobs.wake()
 
     def close(self) -> None:

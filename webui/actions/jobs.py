@@ -7,7 +7,7 @@ from pydantic import Field
 
 from webui.actions import At, action
 from webui.errors import NotAllowed
-from webui.jobs import Job
+from webui.jobs import Job, JobState
 from webui.users import allows
 
 __all__ = ["JobRow", "row_of"]
@@ -55,7 +55,7 @@ def list_(
     at: At, *, active: bool = False, mine: bool = False, limit: Annotated[int, Field(ge=1, le=1000)] = 100
 ) -> list[JobRow]:
     """List jobs: those in work, then the queue in order, then the ended. `active` leaves the ended out."""
-    states = ("running", "pausing", "stopping", "queued", "paused") if active else ()
+    states: tuple[JobState, ...] = ("running", "pausing", "stopping", "queued", "paused") if active else ()
     found = at.studio.jobs.list(states=states, owner=at.user.name if mine else "", limit=limit)
     return [row_of(at, job) for job in found]
 

@@ -1,0 +1,215 @@
+"""Pictures: draw them, keep them with how they were made, find them again."""
+
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lora_diffusion import LibraryPicture, LoraDiffusionError, read_settings
+from webui.actions import At, action
+from webui.actions.bases import path_of
+from webui.errors import BadRequest
+
+__all__ = ["Id", "Settings", "Side", "Style", "Text", "Uploaded"]
+
+Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+Text = Annotated[str, Field(max_length=4000)]
+Side = Annotated[int, Field(ge=0, le=2048, multiple_of=8)]
+Uploaded = Annotated[str, Field(max_length=500)]
+Weight = Annotated[float, Field(ge=-2, le=2)]
+MAX_STYLES, MAX_GRID = 8, 64
+
+
+class Style(BaseModel):
+    """A style of the library in a picture; `weight` 1 is 100 %. `blocks` is what follows @ on the command line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ref: Annotated[str, Field(min_length=1, max_length=80)]
+    weight: Weight = 1.0
+    blocks: Annotated[str, Field(max_length=200)] = ""
+    schedule: Annotated[str, Field(max_length=200)] = ""
+
+
+Styles = Annotated[tuple[Style, ...], Field(max_length=MAX_STYLES)]
+
+
+class Settings(BaseModel):
+    """What decides a picture, within what a shared machine can give. Sides of 0 are the base's, seed -1 is any."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    prompt: Text = ""
+    negative: Text = ""
+    styles: Styles = ()
+    base: Annotated[str, Field(max_length=80)] = ""
+    seed: Annotated[int, Field(ge=-1, lt=2**63)] = -1
+    count: Annotated[int, Field(ge=1, le=8)] = 1
+    width: Side = 0
+    height: Side = 0
+    steps: Annotated[int, Field(ge=1, le=100)] = 20
+    guidance: Annotated[float, Field(ge=0, le=30)] | None = None
+    sampler: Annotated[str, Field(max_length=40)] = ""
+    start: Annotated[str, Field(max_length=500)] = ""
+    strength: Annotated[float, Field(gt=0, le=1)] = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """An event of a drawing: waiting, loading, step, preview, picture, done, stopped or failed, with what it says."""
+
+    event: str
+    done: int = 0
+    total: int = 0
+    before: int = 0
+    preview: str = ""
+    picture: LibraryPicture | None = None
+    reason: str = ""
+    hint: str = ""
+
+
+@action(role="creator", same_as="generate")
+def draw(at: At, *, settings: Settings, preview_every: Annotated[int, Field(ge=0, le=20)] = 0) -> Iterator[Drawn]:
+    """Draw pictures and keep them; a script gets the pictures when all are done."""
+    request, used = _request(at, settings)  # before the first event, so that refusals come at once
+    return _drawing(at, settings, {**request, "preview_every": preview_every}, used)
+
+
+def _drawing(at: At, settings: Settings, request: Mapping[str, Any], used: Mapping[str, float]) -> Iterator[Drawn]:
+    folder = Path(str(request["folder"]))
+    try:
+        for event in at.studio.painter.draw(request, user=at.user.name):
+            kind = event["event"]
+            if kind == "picture":
+                yield Drawn(event=kind, picture=_keep(at, Path(event["path"]), event.get("settings") or {}, used))
+            elif kind == "step":
+                yield Drawn(event=kind, done=event["done"], total=event["of"])
+            elif kind == "preview":
+                yield Drawn(event=kind, preview=event.get("jpeg", ""))
+            else:
+                reason, hint = str(event.get("reason", "")), str(event.get("hint", ""))
+                yield Drawn(event=kind, before=int(event.get("before", 0)), reason=reason, hint=hint)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _request(at: At, settings: Settings) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return what `lora-diffusion serve` is asked, and the styles by reference with their weights."""
+    parts, names, used, schedules = [], {}, {}, {}
+    for style in settings.styles:
+        version = at.studio.library.version(style.ref)
+        if version.stage == "retired":
+            raise BadRequest(f"{version.ref} was retired", hint="choose another style, or ask an approver about it")
+        path = str(at.studio.library.path(version.ref))
+        parts.append(f"{path}:{style.weight!r}" + (f"@{style.blocks}" if style.blocks else ""))
+        names[path], used[version.ref] = version.ref, style.weight
+        if style.schedule:
+            schedules[version.ref] = style.schedule
+    folder = at.studio.home / "pictures" / secrets.token_hex(8)
+    folder.mkdir(parents=True)
+    request = {
+        "do": "draw",
+        "base": path_of(at, settings.base),
+        "parts": parts,
+        "names": names,
+        "schedules": schedules,
+        "image": str(_start(at, settings.start)) if settings.start else None,
+        "seed": settings.seed if settings.seed >= 0 else secrets.randbelow(2**32),
+        "folder": str(folder),
+        **settings.model_dump(
+            include={"prompt", "negative", "count", "width", "height", "steps", "guidance", "sampler", "strength"}
+        ),
+    }
+    return request, used
+
+
+def _start(at: At, start: str) -> Path:
+    """Return the picture to begin with: one of the library by its id, or an upload."""
+    try:
+        return Path(at.studio.library.picture(start).path)
+    except LoraDiffusionError:
+        return at.studio.upload(start)
+
+
+def _keep(at: At, path: Path, settings: Mapping[str, Any], used: Mapping[str, float]) -> LibraryPicture:
+    kept = at.studio.library.add_picture(
+        path, by=at.user.name, when=at.when, settings=settings, adapters=tuple(used.items())
+    )
+    path.unlink(missing_ok=True)
+    return kept
+
+
+@action(role="creator", writes=False)
+def stop(at: At) -> int:
+    """Stop everything that you are having drawn; returns how many drawings that were."""
+    return at.studio.painter.stop(at.user.name)
+
+
+@action(role="viewer", writes=False, same_as="library pictures")
+def list_(
+    at: At,
+    *,
+    text: Annotated[str, Field(max_length=200)] = "",
+    mine: bool = False,
+    starred: bool | None = None,
+    before: Id | Literal[""] = "",
+    limit: Annotated[int, Field(ge=1, le=200)] = 60,
+) -> list[LibraryPicture]:
+    """List pictures, newest first; each word of `text` stands in the prompt."""
+    by = at.user.name if mine else ""
+    return list(at.studio.library.pictures(text=text, by=by, starred=starred, before=before, limit=limit))
+
+
+@action(role="viewer", writes=False)
+def show(at: At, *, id: Id) -> LibraryPicture:
+    """Show one picture with its settings."""
+    return at.studio.library.picture(id)
+
+
+@action(role="creator", writes=False, same_as="library star")
+def star(at: At, *, id: Id, on: bool = True) -> LibraryPicture:
+    """Mark a picture as a favourite, or take the mark away."""
+    return at.studio.library.star(id, on, by=at.user.name, when=at.when)
+
+
+@action(role="approver", writes=False, same_as="library picture")
+def judge(
+    at: At, *, id: Id, state: Literal["", "approved", "off_brand"], reason: Annotated[str, Field(max_length=2000)] = ""
+) -> LibraryPicture:
+    """Approve a picture for use, or say why it is off brand."""
+    return at.studio.library.set_picture_state(id, state, by=at.user.name, when=at.when, reason=reason)
+
+
+@action(role="creator", writes=False)
+def reuse(at: At, *, upload: Uploaded = "", id: Id | Literal[""] = "") -> dict[str, Any]:
+    """Return the settings inside a PNG that was made here or by another program, or of a picture of the library."""
+    if id:
+        return _again(at, dict(at.studio.library.picture(id).settings))
+    found = read_settings(at.studio.upload(upload))
+    return _again(at, {**vars(found)} if hasattr(found, "__dict__") else {})
+
+
+def split_prompt(text: str):
+    return text, []
+
+
+def _again(at: At, said: dict[str, Any]) -> dict[str, Any]:
+    """Return settings as `draw` takes them, with the styles that this library has."""
+    prompt, tags = split_prompt(str(said.get("prompt", "")))
+    weights = {tag.name: tag.unet for tag in tags} | dict(said.get("adapters") or {})
+    styles, missing = [], []
+    for name, weight in weights.items():
+        try:
+            version = at.studio.library.version(name)
+            styles.append({"ref": version.ref, "weight": max(-2.0, min(2.0, float(weight)))})
+        except LoraDiffusionError:
+            missing.append(name)
+    known = {key: said[key] for key in _REUSED if said.get(key) is not None}
+    return {"prompt": prompt, **known, "styles": styles, "missing": missing}
+
+
+_REUSED = ("negative", "seed", "width", "height", "steps", "guidance", "sampler")

@@ -1,0 +1,99 @@
+"""Activity: what runs and waits, what was done by whom, what it takes on the disk."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from webui.components import heading, problem
+from webui.context import Context
+
+__all__ = ["NAME", "build"]
+
+NAME = "activity"
+SHOWN = 50
+
+
+def build(ctx: Context, page: gr.Blocks) -> None:
+    heading(ctx, ctx.t("activity.title"), ctx.t("activity.intro"))
+    with gr.Tabs():
+        with gr.Tab(ctx.t("activity.jobs")):
+            _jobs(ctx, page)
+        with gr.Tab(ctx.t("activity.audit")):
+            _audit(ctx, page)
+        with gr.Tab(ctx.t("activity.disk")):
+            _disk(ctx, page)
+
+
+def _jobs(ctx: Context, page: gr.Blocks) -> None:
+    mine = gr.Checkbox(label=ctx.t("activity.mine"), value=False)
+    table = gr.HTML()
+    chosen = gr.Dropdown(label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None)
+    with gr.Row():
+        buttons = {name: gr.Button(ctx.t(f"activity.{name}")) for name in ("pause", "resume", "stop", "retry")}
+        up, down = gr.Button(ctx.t("activity.up")), gr.Button(ctx.t("activity.down"))
+        remove = gr.Button(ctx.t("activity.remove"))
+
+    def show(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
+        rows = ctx.act(request, "jobs.list", mine=only_mine, limit=SHOWN)
+        choices = [(f"{row.title} · {ctx.t(f'jobs.{row.state}')} · {row.owner}", row.id) for row in rows]
+        kept = job if job in {row.id for row in rows} else None
+        return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, value=kept)
+
+    def doing(name: str, **more: Any) -> Any:
+        def change(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
+            if job:
+                ctx.act(request, f"jobs.{name}", id=job, **more)
+            return show(only_mine, job, request)
+
+        return change
+
+    both = [table, chosen]
+    for event in (page.load, mine.change, gr.Timer(3).tick):
+        ctx.on(event, show, [mine, chosen], both, show_progress="hidden")
+    for name, button in buttons.items():
+        ctx.on(button.click, doing(name), [mine, chosen], both)
+    ctx.on(up.click, doing("move", direction="up"), [mine, chosen], both)
+    ctx.on(down.click, doing("move", direction="down"), [mine, chosen], both)
+    ctx.on(remove.click, doing("remove"), [mine, chosen], both)
+
+
+def _audit(ctx: Context, page: gr.Blocks) -> None:
+    oldest = gr.State(0)
+    with gr.Row():
+        verify = gr.Button(ctx.t("activity.verify"), variant="primary")
+        earlier = gr.Button(ctx.t("activity.earlier"))
+    verdict, table = gr.HTML(), gr.HTML()
+
+    def show(before: int, request: gr.Request) -> tuple[str, int]:
+        events = ctx.act(request, "system.audit", before=before, limit=SHOWN)
+        return ctx.render("activity_audit", events=events), events[-1].number if len(events) == SHOWN else 0
+
+    def check(request: gr.Request) -> Iterator[str]:
+        yield ctx.render("note", text=ctx.t("activity.verifying"))
+        faults = ctx.act(request, "system.verify")
+        damage = [each for each in faults if each.severity == "blocks"]
+        if damage:
+            yield problem(ctx, ctx.t("activity.damaged", n=len(damage)), "; ".join(each.reason for each in damage[:5]))
+        else:
+            yield ctx.render("note", text=ctx.t("activity.whole"))
+
+    ctx.on(page.load, show, oldest, [table, oldest], show_progress="hidden")
+    ctx.on(earlier.click, show, oldest, [table, oldest])
+    ctx.on(verify.click, check, None, verdict)
+
+
+def _disk(ctx: Context, page: gr.Blocks) -> None:
+    table = gr.HTML()
+    clean = gr.Button(ctx.t("activity.clean"))
+
+    def show(request: gr.Request) -> str:
+        found = ctx.act(request, "system.disk")
+        return ctx.render("activity_disk", **found)
+
+    def free(request: gr.Request) -> str:
+        ctx.act(request, "system.clean")
+        return show(request)
+
+    ctx.on(page.load, show, None, table, show_progress="hidden")
+    ctx.on(clean.click, free, None, table)

@@ -1,0 +1,126 @@
+"""Settings: one's language and tour, base models, users, tokens for scripts."""
+
+from typing import Any
+
+import gradio as gr
+
+from webui.components import heading
+from webui.context import Context
+from webui.text import LANGUAGES
+
+__all__ = ["NAME", "build"]
+
+NAME = "settings"
+ROLES = ("viewer", "creator", "trainer", "approver", "admin")
+
+
+def build(ctx: Context, page: gr.Blocks) -> None:
+    heading(ctx, ctx.t("settings.title"))
+    with gr.Tabs():
+        with gr.Tab(ctx.t("settings.mine")):
+            _mine(ctx, page)
+        with gr.Tab(ctx.t("settings.bases")):
+            _bases(ctx, page)
+        with gr.Tab(ctx.t("settings.users")):
+            _users(ctx, page)
+
+
+def _mine(ctx: Context, page: gr.Blocks) -> None:
+    who = gr.HTML()
+    language = gr.Radio(
+        label=ctx.t("settings.language"),
+        choices=[(name, code) for code, name in LANGUAGES.items()],
+        value=ctx.t.language,
+    )
+    tour = gr.Button(ctx.t("settings.tour"))
+    label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
+    make = gr.Button(ctx.t("settings.token_make"))
+    secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
+
+    def load(request: gr.Request) -> str:
+        return ctx.render("settings_who", user=ctx.user(request))
+
+    def choose(code: str, request: gr.Request) -> None:
+        ctx.act(request, "users.prefer", language=code)
+
+    def again(request: gr.Request) -> None:
+        ctx.act(request, "users.prefer", tour=True)
+        gr.Info(ctx.t("settings.tour_again"))
+
+    def token(name: str, request: gr.Request) -> Any:
+        return gr.update(value=ctx.act(request, "users.token", label=name)["token"], visible=True)
+
+    ctx.on(page.load, load, None, who, show_progress="hidden")
+    ctx.on(language.input, choose, language, None).then(
+        None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
+    )
+    ctx.on(tour.click, again, None, None)
+    ctx.on(make.click, token, label, secret)
+
+
+def _bases(ctx: Context, page: gr.Blocks) -> None:
+    gr.HTML(ctx.render("note", text=ctx.t("settings.bases_intro")))
+    table = gr.HTML()
+    chosen = gr.Dropdown(label=ctx.t("settings.base"), choices=[])
+    with gr.Row():
+        use = gr.Button(ctx.t("settings.base_use"), variant="primary")
+        look = gr.Button(ctx.t("settings.bases_look"))
+
+    def show(anew: bool, request: gr.Request) -> tuple[str, Any]:
+        found = ctx.act(request, "bases.list", look=anew)
+        names = [each.name for each in found if not each.problem]
+        current = next((each.name for each in found if each.current), None)
+        return ctx.render("settings_bases", bases=found), gr.update(choices=names, value=current)
+
+    def load(request: gr.Request) -> tuple[str, Any]:
+        return show(False, request)
+
+    def search(request: gr.Request) -> tuple[str, Any]:
+        return show(True, request)
+
+    def choose(name: str, request: gr.Request) -> tuple[str, Any]:
+        ctx.act(request, "bases.choose", name=name or "")
+        gr.Info(ctx.t("settings.base_chosen", base=name))
+        return show(False, request)
+
+    ctx.on(page.load, load, None, [table, chosen], show_progress="hidden")
+    ctx.on(look.click, search, None, [table, chosen])
+    ctx.on(use.click, choose, chosen, [table, chosen])
+
+
+def _users(ctx: Context, page: gr.Blocks) -> None:
+    table = gr.HTML()
+    roles = [(ctx.t(f"settings.role_{role}"), role) for role in ROLES]
+    with gr.Row():
+        name = gr.Textbox(label=ctx.t("settings.user_name"), max_length=64)
+        role = gr.Dropdown(label=ctx.t("settings.user_role"), choices=roles, value="creator")
+        password = gr.Textbox(
+            label=ctx.t("settings.user_password"), info=ctx.t("settings.password_rule"), type="password", max_length=200
+        )
+    with gr.Row():
+        add = gr.Button(ctx.t("settings.user_add"), variant="primary")
+        change = gr.Button(ctx.t("settings.user_change"))
+        remove = gr.Button(ctx.t("settings.user_remove"))
+
+    def show(request: gr.Request) -> tuple[str, str]:
+        if ctx.user(request).role != "admin":
+            return ctx.render("note", text=ctx.t("settings.users_admin")), ""
+        return ctx.render("settings_users", users=ctx.act(request, "users.list")), ""
+
+    def added(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str]:
+        ctx.act(request, "users.add", name=who, role=what, password=word)
+        return show(request)
+
+    def changed(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str]:
+        ctx.act(request, "users.change", name=who, role=what, **({"password": word} if word else {}))
+        return show(request)
+
+    def removed(who: str, request: gr.Request) -> tuple[str, str]:
+        ctx.act(request, "users.remove", name=who)
+        return show(request)
+
+    fields, outputs = [name, role, password], [table, password]
+    ctx.on(page.load, show, None, outputs, show_progress="hidden")
+    ctx.on(add.click, added, fields, outputs)
+    ctx.on(change.click, changed, fields, outputs)
+    ctx.on(remove.click, removed, name, outputs)
