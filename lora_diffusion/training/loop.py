@@ -29,7 +29,7 @@ __all__ = ["Trained", "resume", "train"]
 
 def train(plan: TrainPlan, *, on_event: OnEvent = ignore, stop: StopRequest | None = None) -> Trained:
     """Train an adapter into run.out. Raises before anything is written where the plan cannot work."""
-    return _train(Run.create(plan), on_event, stop or StopRequest())
+    return _train(Run.create(plan), on_event, stop)
 
 
 def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None = None) -> Trained:
@@ -38,10 +38,11 @@ def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None
     On a CPU with the same number of threads and the same build the adapter is bit-identical. Raises SnapshotError
     when the pictures changed meanwhile.
     """
-    return _train(Run.open(folder), on_event, stop or StopRequest())
+    return _train(Run.open(folder), on_event, stop)
 
 
-def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
+def _train(run: Run, on_event: OnEvent, stop: StopRequest | None) -> Trained:
+    request = StopRequest() if stop is None else stop  # one that does not ask yet is false
     run.require_writable()
     run.plan = settled(run.plan)
     accelerator = accelerator_for(run.plan.run)
@@ -51,10 +52,10 @@ def _train(run: Run, on_event: OnEvent, stop: StopRequest) -> Trained:
             if accelerator.is_main_process:
                 held.enter_context(run.locked())
                 run.begin()
-            held.enter_context(stop_on_signals(stop))
+            held.enter_context(stop_on_signals(request))
             with _failure_noted(session):
                 session.start()
-                return session.run_steps(stop)
+                return session.run_steps(request)
     finally:
         release(accelerator)
 

@@ -127,6 +127,16 @@ def test_stopping_again_and_again_costs_nothing(base, pictures, tmp_path, whole)
     assert final.adapter.read_bytes() == reference.adapter.read_bytes()
 
 
+def test_a_caller_may_ask_for_a_stop_while_the_run_goes_on(base, pictures, tmp_path):
+    stop = StopRequest()
+
+    def tell(event):
+        if isinstance(event, Stepped) and event.step == 3:
+            stop.reason = "asked"
+
+    assert loop.train(plan(base, pictures, tmp_path / "out"), stop=stop, on_event=tell).steps == 3
+
+
 def test_dropout_is_drawn_again_after_a_resume(base, pictures, tmp_path):
     settings = ("adapter.dropout=0.5", "run.steps=4", "run.micro_batch=2")
     reference = loop.train(plan(base, pictures, tmp_path / "w", *settings))
