@@ -65,6 +65,15 @@ def test_train_and_resume(capsys, plan, tmp_path):
     assert (tmp_path / "out" / "adapter.safetensors").read_bytes() == before
 
 
+def test_finish_makes_the_adapter_of_what_is_saved(capsys, plan, tmp_path):
+    answer(capsys, "train", plan, f"run.out={tmp_path / 'out'}")
+    (tmp_path / "out" / "adapter.safetensors").unlink()
+    done = answer(capsys, "train", "--resume", tmp_path / "out", "--finish")
+    assert (done["status"], done["kept"]) == ("finished", 3)
+    assert (tmp_path / "out" / "adapter.safetensors").is_file()
+    assert run(["train", str(plan), "--finish"]) == 2
+
+
 def test_generate_with_weights_of_any_sign(capsys, base, adapter, tmp_path):
     weights = ["--adapter", f"{adapter}:0.8", "--adapter", f"{adapter}:-0.3"]
     settings = ["--base", base, "--prompt", "a star", "--steps", "2", "--seed", "1", "--precision", "no"]

@@ -1,7 +1,7 @@
 """Train, and go on training: everything that can fail on a bad plan happens before anything is written."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from lora_diffusion.training.samples import load_sources
 from lora_diffusion.training.session import NAME, Session, Trained
 from lora_diffusion.training.stopping import StopRequest, stop_on_signals
 
-__all__ = ["Trained", "resume", "train"]
+__all__ = ["Trained", "finish", "resume", "train"]
 
 
 def train(plan: TrainPlan, *, on_event: OnEvent = ignore, stop: StopRequest | None = None) -> Trained:
@@ -41,23 +41,48 @@ def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None
     return _train(Run.open(folder), on_event, stop)
 
 
+def finish(folder: Path, *, on_event: OnEvent = ignore) -> Trained:
+    """Make the newest whole snapshot of a stopped run its adapter, without a further step.
+
+    The adapter says of how many steps it is; with validation.keep = best it is the best up to there. The snapshots
+    stay: a `resume` afterwards goes on and ends with the bytes of a run that was never finished early. Raises
+    SnapshotError where there is no snapshot, or when the pictures changed meanwhile.
+    """
+    with _prepared(Run.open(folder), on_event) as session, _owned(session):
+        return session.finish_early()
+
+
 def _train(run: Run, on_event: OnEvent, stop: StopRequest | None) -> Trained:
     request = StopRequest() if stop is None else stop  # one that does not ask yet is false
+    with _prepared(run, on_event) as session:
+        session.encode()
+        with _owned(session), stop_on_signals(request), _failure_noted(session):
+            session.start()
+            with closing(session):
+                return session.run_steps(request)
+
+
+@contextmanager
+def _prepared(run: Run, on_event: OnEvent) -> Iterator[Session]:
+    """Hold a session whose model is loaded; nothing is written."""
     run.require_writable()
     run.plan = settled(run.plan)
     accelerator = accelerator_for(run.plan.run)
     try:
-        session = _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore)
-        with ExitStack() as held:
-            if accelerator.is_main_process:
-                held.enter_context(run.locked())
-                run.begin()
-            held.enter_context(stop_on_signals(request))
-            with _failure_noted(session):
-                session.start()
-                return session.run_steps(request)
+        yield _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore)
     finally:
         release(accelerator)
+
+
+@contextmanager
+def _owned(session: Session) -> Iterator[None]:
+    """Own the run directory, which is made where it is missing."""
+    if not session.accelerator.is_main_process:
+        yield
+        return
+    with session.run.locked():
+        session.run.begin()
+        yield
 
 
 @contextmanager
@@ -73,7 +98,7 @@ def _failure_noted(session: Session) -> Iterator[None]:
 
 
 def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> Session:
-    """Do everything that can fail on a bad plan; nothing is written but the cache."""
+    """Read and load all that the plan names."""
     plan = run.plan
     path = locate(plan.base.path)
     family = detect(path, plan.base.family)
@@ -97,7 +122,7 @@ def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> Session:
     targets = inject(slots, plan.adapter, name=NAME, target_sets=family.targets, seed=plan.run.seed)
     if plan.run.gradient_checkpointing:
         components.denoiser.enable_gradient_checkpointing()  # type: ignore[operator]
-    session = Session(
+    return Session(
         run=run,
         accelerator=accelerator,
         family=family,
@@ -106,8 +131,6 @@ def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> Session:
         parameters=_parameters(slots, targets),
         on_event=on_event,
     )
-    session.encode()
-    return session
 
 
 def _parameters(slots: Mapping[str, Any], targets: list[str]) -> dict[str, nn.Parameter]:

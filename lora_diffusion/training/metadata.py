@@ -9,15 +9,18 @@ from lora_diffusion.training.samples import Sources
 __all__ = ["metadata_of"]
 
 
-def metadata_of(plan: TrainPlan, sources: Sources, components: Components) -> dict[str, str]:
-    """Return what a reader of the adapter wants to know. No time of day: equal runs give equal bytes."""
+def metadata_of(plan: TrainPlan, sources: Sources, components: Components, *, steps: int) -> dict[str, str]:
+    """Return what a reader of the adapter after so many steps wants to know.
+
+    No time of day: equal runs give equal bytes.
+    """
     manifest, ordinary = sources.style.manifest, sources.regularisation
     side = plan.data.resolution or components.resolution
     said = {
         "modelspec.prediction_type": "v" if components.objective.name == "v_prediction" else "epsilon",
         "modelspec.resolution": f"{side}x{side}",
         "modelspec.trigger_phrase": plan.data.trigger,
-        "ss_steps": str(plan.run.steps),
+        "ss_steps": str(steps),
         "ss_total_batch_size": str(plan.run.batch_size),
         "ss_learning_rate": str(plan.optim.lr),
         "ss_lr_scheduler": plan.schedule.kind,

@@ -242,6 +242,16 @@ class ValidationPlan(Section):
         ge=0,
         description="Steps between validation losses; 0 computes one at the end. It rises where training only copies.",
     )
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Adapter of the last step, or of the one with the lowest validation loss, for runs that are long "
+        "enough to copy.",
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Validation losses in a row without a new lowest that end the run; 0 takes every step.",
+    )
 
 
 class RunPlan(Section):
@@ -295,6 +305,14 @@ class TrainPlan(Section):
     def _micro_batch_fits(self) -> "TrainPlan":
         if self.run.micro_batch > self.run.batch_size:
             raise ValueError("run.micro_batch exceeds run.batch_size; lower it or leave it 0")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_best(self) -> "TrainPlan":
+        asks = {"keep=best": self.validation.keep == "best", "patience": self.validation.patience > 0}
+        asked = next((setting for setting, is_set in asks.items() if is_set), "")
+        if asked and not (self.validation.folder and self.validation.every):
+            raise ValueError(f"validation.{asked} compares steps; set validation.folder and validation.every")
         return self
 
     @property

@@ -22,7 +22,7 @@ from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.settings import from_toml, to_toml
 from lora_diffusion.training.data import REGULARISATION_SHARE
 from lora_diffusion.training.masks import ALPHA
-from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.plan import TrainPlan, ValidationPlan
 from lora_diffusion.training.samples import PictureSet, Sources
 
 __all__ = ["Needs", "OutOfMemory", "probe"]
@@ -139,7 +139,7 @@ def _small(plan: TrainPlan, place: Path, largest: BucketRule) -> TrainPlan:
             "data": plan.data.model_copy(update=data),
             "run": plan.run.model_copy(update=run),
             "previews": plan.previews.model_copy(update={"every": 0}),
-            "validation": plan.validation.model_copy(update={"folder": ""}),
+            "validation": ValidationPlan(),
         }
     )
 

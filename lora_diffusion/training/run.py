@@ -5,6 +5,7 @@ manifest.jsonl          the pictures as they were found
 metrics.jsonl           one line per step
 snapshots/step-*/       state for resume
 previews/               pictures drawn during training
+best/step-*.safetensors adapters that were the best on the validation pictures, where one is to be kept
 status.json             running, finished, stopped or failed, and the step
 adapter.safetensors     the result
 """
@@ -69,6 +70,10 @@ class Run:
         return self.folder / "previews"
 
     @property
+    def best(self) -> Path:
+        return self.folder / "best"
+
+    @property
     def cache(self) -> Path:
         return Path(self.plan.data.cache) if self.plan.data.cache else self.folder.absolute().parent / ".cache"
 
@@ -100,7 +105,7 @@ class Run:
                 hint="wait for it, stop it, or choose another run.out",
             ) from None
         try:
-            for folder in (self.folder, self.snapshots):  # what a killed owner left aside
+            for folder in (self.folder, self.snapshots, self.best):  # what a killed owner left aside
                 remove_leftovers(folder)
             write_json(note, {"pid": os.getpid(), "host": socket.gethostname()})
             yield

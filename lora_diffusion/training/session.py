@@ -1,5 +1,6 @@
 """A run in work: one iteration is one optimiser step over one global batch, whatever the number of processes."""
 
+import shutil
 import statistics
 import time
 from collections.abc import Mapping
@@ -12,12 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from datasets_tools.cache import TensorCache
+from datasets_tools.storage import replacing
 from lora_diffusion.adapters.inject import trained_weights
 from lora_diffusion.errors import NonFiniteLoss, SnapshotError
 from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.seeds import seeded
 from lora_diffusion.training import snapshot
+from lora_diffusion.training.best import Best, best_path, forget_after
+from lora_diffusion.training.best import prune as prune_best
 from lora_diffusion.training.books import Books
 from lora_diffusion.training.data import GlobalBatch, TrainingData
 from lora_diffusion.training.encode import Encoder, Texts, encode_sources
@@ -39,13 +43,19 @@ NAME = "trained"
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """How a run ended. `adapter` is None where it was stopped; `seconds_per_step` is the median."""
+    """How a run ended. `adapter` is None where it was stopped; `seconds_per_step` is the median.
+
+    `kept` is the step of which the adapter is: before `steps` where the best was to be kept. `reason` says why a run
+    ended before its plan's last step.
+    """
 
     run: Path
     adapter: Path | None
     status: Status
     steps: int
     seconds_per_step: float
+    kept: int = 0
+    reason: str = ""
 
 
 @dataclass(kw_only=True)
@@ -60,6 +70,7 @@ class Session:
     parameters: Mapping[str, nn.Parameter]
     on_event: OnEvent
     validation: Validation | None = None
+    best: Best = field(default_factory=Best)
     step: int = 0
     seconds: list[float] = field(default_factory=list)
 
@@ -87,24 +98,25 @@ class Session:
 
     def start(self) -> None:
         """Restore the newest snapshot and open the books."""
-        plan = self.run.plan
-        raw = optimizer(self.parameters, plan.optim)
-        self.identity = f"{plan.fingerprint} {self.sources.fingerprint}"
-        found = snapshot.newest(self.run.snapshots)
-        if found:
-            self._restore(found, raw)
-        loss = LossModule(self.family, self.components, plan.loss, train_text=self.train_text)
+        raw = optimizer(self.parameters, self.run.plan.optim)
+        found = self._restored(raw)
+        loss = LossModule(self.family, self.components, self.run.plan.loss, train_text=self.train_text)
         self.model, self.optimizer = self.accelerator.prepare(loss, raw)
         if found and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(found.scaler)
         if self.accelerator.is_main_process:
             self._open_books()
 
+    def close(self) -> None:
+        """Close the books that `start` opened."""
+        if self.accelerator.is_main_process:
+            self.books.close()
+
     def run_steps(self, stop: StopRequest) -> Trained:
         """Take every step that is left. Work is saved when a stop is asked for, the adapter before it is measured."""
         plan = self.run.plan
         self._write_if_whole()
-        while self.step < plan.run.steps:
+        while self.step < plan.run.steps and not self._on_plateau:
             self._take_step()
             self._write_if_whole()
             if self.validation and self._due(plan.validation.every):
@@ -116,13 +128,54 @@ class Session:
                 self._snapshot()
             if plan.previews.every and self._due(plan.previews.every) and self.step < plan.run.steps:
                 self._preview()
+        if self._on_plateau:
+            self._snapshot()  # a resume finds the run at its end
         if plan.previews.every:
             self._preview()
-        return self._end("finished")
+        return self.finish(f"no lower validation loss since step {self.best.step}" if self._on_plateau else "")
+
+    @property
+    def _on_plateau(self) -> bool:
+        plan = self.run.plan
+        return 0 < plan.validation.patience <= self.best.worse and self.step < plan.run.steps
+
+    def finish(self, reason: str = "") -> Trained:
+        """Write the adapter of the step that the plan keeps, as the result of the run at the step where it is."""
+        wants_best = self.run.plan.validation.keep == "best" and self.best.loss is not None
+        kept = self.best.step if wants_best else self.step
+        if self.accelerator.is_main_process:
+            if kept < self.step:
+                self._copy_best()
+            elif self.step < self.run.plan.run.steps:
+                self._write(self.run.adapter)
+        return self._end("finished", reason, kept)
+
+    def finish_early(self) -> Trained:
+        """Make the newest snapshot the result of the run. Raises SnapshotError where there is none."""
+        if not self._restored(optimizer(self.parameters, self.run.plan.optim)):
+            raise SnapshotError(
+                f"{self.run.folder} has no snapshot to make an adapter of",
+                hint=f"continue it with `lora-diffusion train --resume {self.run.folder}` and stop it after a step",
+            )
+        self._write_if_whole()
+        return self.finish(f"finished early at step {self.step}" if self.step < self.run.plan.run.steps else "")
+
+    def _copy_best(self) -> None:
+        found = best_path(self.run.best, self.best.step)
+        if not found.exists():
+            raise SnapshotError(
+                f"{found}, the best adapter, is missing",
+                hint="put it back, or set validation.keep = last in plan.toml and resume",
+            )
+        with replacing(self.run.adapter) as aside:
+            shutil.copyfile(found, aside)
 
     def _write_if_whole(self) -> None:
         if self.step == self.run.plan.run.steps and self.accelerator.is_main_process:
-            write_adapter(self._adapter(), self.run.adapter, dialect="kohya", dtype="fp32")
+            self._write(self.run.adapter)
+
+    def _write(self, path: Path) -> None:
+        write_adapter(self._adapter(), path, dialect="kohya", dtype="fp32")
 
     def _due(self, every: int) -> bool:
         """Say whether something that happens every so many steps (0: never), and after the last one, happens now."""
@@ -209,7 +262,10 @@ class Session:
         accelerator = self.accelerator
         total = validation.total(accelerator.process_index, accelerator.num_processes).to(accelerator.device)
         loss = self._sum(total).item() / validation.size
+        self.best = self.best.after(self.step, loss)
         if accelerator.is_main_process:
+            if self.best.step == self.step and self.run.plan.validation.keep == "best":
+                self._write(best_path(self.run.best, self.step))
             self.books.validation(self.step, loss)
             self.on_event(Validated(step=self.step, loss=loss))
 
@@ -223,11 +279,21 @@ class Session:
                 parameters=self.parameters,
                 optimizer=getattr(self.optimizer, "optimizer", self.optimizer),
                 scaler=scaler.state_dict() if scaler is not None else {},
+                best=self.best,
             )
             snapshot.prune(self.run.snapshots, self.run.plan.run.keep_snapshots)
+            prune_best(self.run.best, snapshot.steps(self.run.snapshots))
             self.run.set_status("running", self.step)
             self.on_event(Snapshotted(step=self.step, path=path))
         self.accelerator.wait_for_everyone()
+
+    def _restored(self, raw: torch.optim.Optimizer) -> snapshot.Snapshot | None:
+        """Put the newest snapshot back, if there is one, and return it."""
+        self.identity = f"{self.run.plan.fingerprint} {self.sources.fingerprint}"
+        found = snapshot.newest(self.run.snapshots)
+        if found:
+            self._restore(found, raw)
+        return found
 
     def _restore(self, found: snapshot.Snapshot, raw: torch.optim.Optimizer) -> None:
         if found.identity != self.identity:
@@ -240,7 +306,7 @@ class Session:
                 hint="put them back as they were, or start a new run in another run.out",
             )
         snapshot.restore(found, parameters=self.parameters, optimizer=raw)
-        self.step = found.step
+        self.step, self.best = found.step, found.best
 
     def _preview(self) -> None:
         if self.accelerator.is_main_process:
@@ -250,10 +316,9 @@ class Session:
             self.on_event(Previewed(step=self.step, paths=paths))
         self.accelerator.wait_for_everyone()
 
-    def _end(self, status: Status, reason: str = "") -> Trained:
+    def _end(self, status: Status, reason: str = "", kept: int = 0) -> Trained:
         if self.accelerator.is_main_process:
-            self.run.set_status(status, self.step, reason=reason)
-            self.books.close()
+            self.run.set_status(status, self.step, reason=reason, kept=kept)
         self.accelerator.wait_for_everyone()
         return Trained(
             run=self.run.folder,
@@ -261,6 +326,8 @@ class Session:
             status=status,
             steps=self.step,
             seconds_per_step=round(statistics.median(self.seconds), 4) if self.seconds else 0.0,
+            kept=kept,
+            reason=reason,
         )
 
     def _adapter(self) -> Adapter:
@@ -268,12 +335,13 @@ class Session:
             name=self.run.plan.adapter.name,
             family=self.family.name,
             modules=trained_weights(self.family.slots(self.components), NAME),
-            metadata=metadata_of(self.run.plan, self.sources, self.components),
+            metadata=metadata_of(self.run.plan, self.sources, self.components, steps=self.step),
         )
 
     def _open_books(self) -> None:
         plan, manifest = self.run.plan, self.sources.style.manifest
         self.books = Books(self.run, self.step)
+        forget_after(self.run.best, self.step)
         manifest.write(self.run.folder / "manifest.jsonl")
         self.run.set_status("running", self.step)
         parameters = sum(parameter.numel() for parameter in self.parameters.values())

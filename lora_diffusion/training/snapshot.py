@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from datasets_tools.storage import replacing_folder, sha256_file, write_json
 from lora_diffusion.errors import SnapshotError
+from lora_diffusion.training.best import Best
 
-__all__ = ["Snapshot", "newest", "prune", "restore", "take"]
+__all__ = ["Snapshot", "newest", "prune", "restore", "steps", "take"]
 
 _log = logging.getLogger("lora_diffusion")
 
@@ -33,6 +34,7 @@ class Snapshot:
     step: int
     identity: str
     scaler: dict[str, Any]
+    best: Best
 
 
 def take(
@@ -43,6 +45,7 @@ def take(
     parameters: Mapping[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     scaler: dict[str, Any],
+    best: Best,
 ) -> Path:
     """Write a snapshot into a folder of snapshots and return its path. A damaged one in its place is put aside."""
     from safetensors.torch import save_file
@@ -56,7 +59,7 @@ def take(
     tensors |= _optimizer_tensors(parameters, optimizer)
     with replacing_folder(path) as aside:
         save_file({name: value.contiguous() for name, value in tensors.items()}, aside / _TENSORS)
-        write_json(aside / _STATE, {"step": step, "identity": identity, "scaler": scaler})
+        write_json(aside / _STATE, {"step": step, "identity": identity, "scaler": scaler, "best": asdict(best)})
         hashes = {name: sha256_file(aside / name) for name in (_TENSORS, _STATE)}
         write_json(aside / _MANIFEST, hashes)
     return path
@@ -96,6 +99,11 @@ def prune(folder: Path, keep: int) -> None:
         shutil.rmtree(path)
 
 
+def steps(folder: Path) -> list[int]:
+    """Return the steps at which there are snapshots, in order; damaged ones count."""
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+
+
 def _open(path: Path) -> Snapshot:
     try:
         hashes = json.loads((path / _MANIFEST).read_text("utf-8"))
@@ -103,8 +111,14 @@ def _open(path: Path) -> Snapshot:
             if sha256_file(path / name) != hashes[name]:
                 raise SnapshotError(f"{path / name} is damaged: its sha256 is not the one in {_MANIFEST}")
         state = json.loads((path / _STATE).read_text("utf-8"))
-        return Snapshot(path=path, step=state["step"], identity=state["identity"], scaler=state["scaler"])
-    except (OSError, ValueError, KeyError) as error:
+        return Snapshot(
+            path=path,
+            step=state["step"],
+            identity=state["identity"],
+            scaler=state["scaler"],
+            best=Best(**state.get("best", {})),  # a snapshot of an earlier version has measured nothing
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise SnapshotError(f"{path} is incomplete: {error}") from error
 
 

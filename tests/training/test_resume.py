@@ -13,6 +13,7 @@ from PIL import Image
 
 from datasets_tools import storage
 from lora_diffusion.errors import RunExists, SnapshotError
+from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.training import loop, snapshot
 from lora_diffusion.training.events import Stepped
 from lora_diffusion.training.stopping import StopRequest
@@ -135,6 +136,32 @@ def test_a_caller_may_ask_for_a_stop_while_the_run_goes_on(base, pictures, tmp_p
             stop.reason = "asked"
 
     assert loop.train(plan(base, pictures, tmp_path / "out"), stop=stop, on_event=tell).steps == 3
+
+
+def test_a_stopped_run_is_made_an_adapter_without_a_further_step(base, pictures, tmp_path, whole):
+    stop, out, told = StopRequest(), tmp_path / "out", []
+    stop.reason = "asked"
+    loop.train(plan(base, pictures, out), stop=stop)
+    loop.resume(out, stop=stop)
+    done = loop.finish(out, on_event=told.append)
+    assert (done.status, done.steps, done.kept, done.reason) == ("finished", 2, 2, "finished early at step 2")
+    assert not [event for event in told if isinstance(event, Stepped)]
+    assert read_adapter(done.adapter).metadata["ss_steps"] == "2"
+    status = json.loads((out / "status.json").read_text())
+    assert (status["status"], status["step"], status["steps"]) == ("finished", 2, STEPS)
+    early = done.adapter.read_bytes()
+    assert loop.finish(out).adapter.read_bytes() == early
+    assert loop.resume(out).adapter.read_bytes() == whole  # and it may still be trained to its end
+    assert loop.finish(out).adapter.read_bytes() == whole
+
+
+def test_without_a_snapshot_there_is_nothing_to_finish(base, pictures, tmp_path, done):
+    out = shutil.copytree(done, tmp_path / "out")
+    shutil.rmtree(out / "snapshots")
+    with pytest.raises(SnapshotError, match="no snapshot to make an adapter of") as caught:
+        loop.finish(out)
+    assert f"--resume {out}" in caught.value.hint
+    assert json.loads((out / "status.json").read_text())["status"] == "finished"
 
 
 def test_dropout_is_drawn_again_after_a_resume(base, pictures, tmp_path):
