@@ -1,5 +1,7 @@
 """Low-rank weights of matrices, of larger ranks and of other methods; the arithmetic is that of `files.dense`."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from lora_diffusion.errors import NotMergeable, UsageError
 from lora_diffusion.files.dense import as_lora
 from lora_diffusion.files.factors import factors, norm
 
-__all__ = ["best_fit", "cut", "low_rank", "require_limit"]
+__all__ = ["best_fit", "cut", "low_rank", "require_limit", "with_bias", "without_bias"]
 
 
 def require_limit(rank: int | None, keep: float | None) -> None:
@@ -55,3 +57,15 @@ def low_rank(weights: Weights, *, name: str, base: Tensor | None = None) -> tupl
     except (NotMergeable, UsageError) as problem:
         raise type(problem)(f"{name}: {problem}", hint=problem.hint) from None
     return result, error * norm(factors(result))
+
+
+def without_bias(weights: Weights) -> Weights:
+    """Return weights that change the weight of a module alone."""
+    if "bias" not in weights.extra:
+        return weights
+    return replace(weights, extra={role: each for role, each in weights.extra.items() if role != "bias"})
+
+
+def with_bias(weights: Weights, bias: Tensor | None) -> Weights:
+    """Return weights that also add `bias` [out] to that of the module; None and zeros leave them."""
+    return weights if bias is None or not bias.any() else replace(weights, extra={**weights.extra, "bias": bias})

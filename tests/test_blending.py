@@ -10,8 +10,9 @@ import torch
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import NotMergeable, UsageError
 from lora_diffusion.exporting import blend_to_file
+from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.files.checkpoint import open_checkpoint
-from lora_diffusion.files.dense import delta
+from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.generation.blend import blend, blend_error, truncate
 from lora_diffusion.generation.blending import methods
 from lora_diffusion.parts import parse_part
@@ -199,13 +200,33 @@ def test_the_low_rank_of_a_loha_is_the_square_of_its_own():
 
 def test_what_no_low_rank_holds_is_refused_by_name():
     module, some = next(iter(_LINEAR)), torch.ones(24)
-    whole = replace(_others()["full"], extra={"bias": some})
     norm = Weights(down=torch.empty(0), up=some, alpha=1.0, method="full")
     dora = replace(_adapter(0, shapes=_LINEAR).modules[module], extra={"dora_scale": torch.ones(24, 1)})
-    for weights, error in ((whole, NotMergeable), (norm, NotMergeable), (dora, UsageError)):
+    for weights, error in ((norm, NotMergeable), (dora, UsageError)):
         other = replace(_adapter(0), name="other", modules={module: weights})
         with pytest.raises(error, match="other at denoiser"):
             blend([(other, 1.0)], name="x")
+
+
+@pytest.mark.parametrize("name", ["concat", "svd"])
+def test_changes_of_biases_add_up_in_a_blend(name, tmp_path):
+    module, draw = next(iter(_LINEAR)), torch.Generator().manual_seed(8)
+    lora = _adapter(1, shapes=_LINEAR).modules[module]
+    found = [_others()["full"], replace(lora, extra={"bias": torch.randn(24, generator=draw)}), lora]
+    found[0] = replace(found[0], extra={"bias": torch.randn(24, generator=draw)})
+    parts = [
+        (replace(_adapter(0), name=str(at), modules={module: each}), by)
+        for at, (each, by) in enumerate(zip(found, (0.5, -0.7, 0.3), strict=True))
+    ]
+    done = blend_to_file(parts, tmp_path / "b.safetensors", method=name, rank=20 if name == "svd" else None)
+    read = read_adapter(tmp_path / "b.safetensors").modules[module]
+    meant = 0.5 * found[0].extra["bias"].double() - 0.7 * found[1].extra["bias"].double()
+    assert torch.allclose(bias_delta(read).double(), meant, atol=1e-6)
+    assert done.report.total <= 1e-6
+    without = replace(done.blended.adapter, modules={module: replace(read, extra={})})
+    change = 0.5 * delta(found[0]).double() - 0.4 * delta(lora).double()
+    size = torch.hypot(change.norm(), meant.norm())
+    assert blend_error(without, parts).total == pytest.approx(float(meant.norm() / size), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["concat", "magnitude"])

@@ -44,7 +44,8 @@ _NORM = "denoiser.mid_block.attentions.0.transformer_blocks.0.norm1"
 
 
 def _of_every_method():
-    """One module each of LoRA, LoHa, LoKr, DoRA, and whole deltas of a weight with its bias and of a norm; 16 wide."""
+    """One module each of LoRA, LoHa, LoKr, DoRA, LoRA with a bias, and whole deltas of a weight with its bias and of a
+    norm; 16 wide."""
     draw = torch.Generator().manual_seed(7)
 
     def some(*shape):
@@ -63,6 +64,7 @@ def _of_every_method():
         f"{place}attn1.to_out.0": Weights(
             down=torch.empty(0), up=some(16, 16), alpha=1.0, method="full", extra={"bias": some(16)}
         ),
+        f"{place}attn2.to_out.0": Weights(down=some(2, 16), up=some(16, 2), alpha=1.0, extra={"bias": some(16)}),
         _NORM: Weights(down=torch.empty(0), up=some(16), alpha=1.0, method="full"),
     }
 
@@ -76,11 +78,13 @@ def test_every_method_merges_by_its_own_delta(base, tmp_path):
         old, new = (each.tensor(f"{name}.weight") for each in (before, after))
         assert torch.allclose(new, old + 0.6 * delta(weights, old).reshape(old.shape), atol=1e-6), name
         assert not torch.equal(new, old)
-    bias = f"{_QUERY.removesuffix('to_q')}to_out.0.bias"
-    meant = before.tensor(bias) + 0.6 * modules[bias.removesuffix(".bias")].extra["bias"]
-    assert torch.allclose(after.tensor(bias), meant, atol=1e-6)
+    biases = {f"{name}.bias" for name, weights in modules.items() if "bias" in weights.extra}
+    for bias in biases:
+        meant = before.tensor(bias) + 0.6 * modules[bias.removesuffix(".bias")].extra["bias"]
+        assert torch.allclose(after.tensor(bias), meant, atol=1e-6)
     changed = {key for key in before.tensors if not torch.equal(before.tensor(key), after.tensor(key))}
-    assert changed == {f"{name}.weight" for name in modules} | {bias}
+    assert changed == {f"{name}.weight" for name in modules} | biases
+    assert len(biases) == 2
 
 
 def test_weights_per_block_hold_in_a_merge(base, tmp_path):

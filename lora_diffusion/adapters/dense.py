@@ -47,7 +47,7 @@ def direction(weights: Weights) -> "Tensor":
 
 
 def bias_delta(weights: Weights) -> "Tensor | None":
-    """Return what is added to the bias of the base, fp32 [out], or None; only whole deltas have it."""
+    """Return what is added to the bias of the base, fp32 [out], or None for most adapters."""
     bias: Tensor | None = weights.extra.get("bias")
     return None if bias is None else bias.float()
 

@@ -47,7 +47,7 @@ class Weights:
     - up2, down2 and mid2 of loha are of the same shapes as up, down and mid.
     - w1_b [r, b] of lokr: then w1 = up @ w1_b with up [a, r]. w2_a [c, r]: then w2 = w2_a @ down with down
       [r, d * kh * kw].
-    - bias [out] of full is what is added to the bias of the base.
+    - bias [out], with any method, is what is added to the bias of the base; no alpha scales it.
     - dora_scale, with any method but full, holds the norms of the result, [out, 1, ...] by row, [1, in, ...] by column:
       base W becomes dora_scale * (W + delta) / norm(W + delta).
     - kernel, (kh, kw), where no tensor tells it.
@@ -81,8 +81,8 @@ class Weights:
 
     @property
     def is_plain(self) -> bool:
-        """Say whether the delta is scale * up @ down and nothing else."""
-        return self.method == "lora" and not (self.extra.keys() & {"mid", "dora_scale"})
+        """Say whether the change is scale * up @ down and nothing else."""
+        return self.method == "lora" and not (self.extra.keys() & {"mid", "dora_scale", "bias"})
 
     @property
     def shape(self) -> tuple[int, ...]:

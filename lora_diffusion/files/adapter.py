@@ -178,6 +178,12 @@ def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
             f"the dialect {dialect} has no names for the method {', '.join(sorted(others))}",
             hint="write the kohya dialect, or convert the adapter to a plain LoRA first",
         )
+    biased = next((name for name, weights in adapter.modules.items() if "bias" in weights.extra), "")
+    if biased and "full" not in dialect_of(dialect).methods:
+        raise UsageError(
+            f"the dialect {dialect} has no name for a change of a bias, as {biased} has one",
+            hint="write the kohya dialect",
+        )
     if not adapter.modules:
         raise UsageError(f"adapter {adapter.name} has no modules, so there is nothing to write")
 

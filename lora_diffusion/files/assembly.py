@@ -24,8 +24,8 @@ _MAX_DELTA = 1 << 27
 _UNHELD = {
     "lora_bias": "a bias inside the LoRA (lora_bias of PEFT)",
     "scalar": "a scalar other than 1 beside its factors",
-    "diff_b": "a change of the bias (diff_b) without a whole change of the weight (diff)",
 }
+_BIAS_ALONE = "a change of the bias (diff_b) without one of the weight"
 _TRANSPOSED = "factors stored transposed: turned"
 
 
@@ -55,6 +55,8 @@ def problem(pieces: Pieces) -> str:
     """Return what is wrong with one module, or nothing."""
     if unheld := next((what for role, what in _UNHELD.items() if role in pieces and "diff" not in pieces), ""):
         return f"has {unheld}, which is not supported"
+    if pieces.keys() - {"alpha"} == {"diff_b"}:
+        return f"has {_BIAS_ALONE}, which is not supported"
     form = form_of(pieces)
     if form is None:
         return f"has tensors that no method has together: {', '.join(sorted(pieces))}"
@@ -107,9 +109,11 @@ def _dimensions(role: str, weights: Weights) -> tuple[int, ...]:
 def _twins_fit(weights: Weights) -> bool:
     """Broadcasting would let a row multiply a matrix."""
     extra = weights.extra
-    if weights.method == "loha":
-        return bool(extra["up2"].shape[0] == weights.up.shape[0] and extra["down2"].shape[1] == weights.down.shape[1])
-    return "bias" not in extra or tuple(extra["bias"].shape) == (weights.up.shape[0],)
+    if "bias" in extra and tuple(extra["bias"].shape) != (weights.shape[0],):
+        return False
+    if weights.method != "loha":
+        return True
+    return bool(extra["up2"].shape[0] == weights.up.shape[0] and extra["down2"].shape[1] == weights.down.shape[1])
 
 
 def _norms_misfit(weights: Weights, shape: tuple[int, ...]) -> str:

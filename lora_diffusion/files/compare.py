@@ -18,6 +18,7 @@ __all__ = ["compare", "require_same"]
 # tensors whose values differ by orders of magnitude. Beyond it, something other than rounding happened.
 _TOLERANCES = {torch.float16: 1e-2, torch.bfloat16: 2e-2}
 _EXACT = 1e-6
+_BESIDE = ("dora_scale", "bias")
 
 
 def compare(result: Mapping[str, Weights], meant: Mapping[str, Weights]) -> Report:
@@ -28,8 +29,11 @@ def compare(result: Mapping[str, Weights], meant: Mapping[str, Weights]) -> Repo
 
 
 def _error(result: Weights, meant: Weights) -> tuple[float, float]:
-    """A decomposed module is compared in its direction and its norms: the delta itself needs the base."""
-    norms = _norms_error(result, meant)
+    """A decomposed module is compared in its direction and its norms: the delta itself needs the base.
+
+    A change of the bias weighs as much as one of the weight: all of it lost is an error of 1.
+    """
+    norms = sum(_beside_error(result, meant, role) for role in _BESIDE)
     size = quick_norm(factors(_undecomposed(meant)))
     if result.alpha == meant.alpha and _equal(result, meant):
         return norms * size, size
@@ -44,12 +48,12 @@ def _difference(result: Weights, meant: Weights) -> Factors:
 
 
 def _undecomposed(weights: Weights) -> Weights:
-    return replace(weights, extra={role: each for role, each in weights.extra.items() if role != "dora_scale"})
+    return replace(weights, extra={role: each for role, each in weights.extra.items() if role not in _BESIDE})
 
 
-def _norms_error(result: Weights, meant: Weights) -> float:
-    """Return the relative error of the norms of a weight decomposition, 1 where one of the two has none."""
-    one, other = result.extra.get("dora_scale"), meant.extra.get("dora_scale")
+def _beside_error(result: Weights, meant: Weights, role: str) -> float:
+    """Return the relative error of the norms of a decomposition or of a bias, 1 where one of the two has none."""
+    one, other = result.extra.get(role), meant.extra.get(role)
     if one is None or other is None:
         return float(one is not other)
     one, other = one.double().flatten(), other.double().flatten()

@@ -27,8 +27,8 @@ Factors = tuple[Tensor, Tensor]
 def factors(weights: Weights, weight: float = 1.0) -> Factors:
     """Return two factors whose product is weight * delta, in float64, convolutions flattened; exact for every method.
 
-    Where the rank would reach the smaller side of the delta, one factor is the delta itself. Raises NotMergeable for a
-    weight-decomposed module: without the base it has no delta.
+    A change of the bias is no part of the delta. Where the rank would reach the smaller side of the delta, one factor
+    is the delta itself. Raises NotMergeable for a weight-decomposed module: without the base it has no delta.
     """
     if "dora_scale" in weights.extra:
         raise NotMergeable(

@@ -28,11 +28,11 @@ class Form:
 
 _HALVES = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")
 _FORMS = (
-    Form(method="lora", needs=("up", "down"), may=("mid", "dora_scale")),
-    Form(method="loha", needs=_HALVES, may=("dora_scale",)),
-    Form(method="loha", needs=(*_HALVES, "hada_t1", "hada_t2"), may=("dora_scale",)),
+    Form(method="lora", needs=("up", "down"), may=("mid", "dora_scale", "diff_b")),
+    Form(method="loha", needs=_HALVES, may=("dora_scale", "diff_b")),
+    Form(method="loha", needs=(*_HALVES, "hada_t1", "hada_t2"), may=("dora_scale", "diff_b")),
     *(
-        Form(method="lokr", needs=(*first, *second), may=("dora_scale",))
+        Form(method="lokr", needs=(*first, *second), may=("dora_scale", "diff_b"))
         for first in (("lokr_w1",), ("lokr_w1_a", "lokr_w1_b"))
         for second in (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"), ("lokr_w2_a", "lokr_w2_b", "lokr_t2"))
     ),
@@ -48,6 +48,7 @@ LYCORIS = tuple(
     )
 )
 """Every role of LyCORIS, spelled as in files."""
+_BESIDE = {"dora_scale": "dora_scale", "diff_b": "bias", "b_norm": "bias"}  # role -> ours, with several methods
 
 
 def form_of(pieces: Pieces) -> Form | None:
@@ -70,8 +71,7 @@ def weights_of(pieces: Pieces) -> Weights:
     form = form_of(pieces)
     assert form is not None
     up, down, extra = _READERS[form.method](pieces)
-    if "dora_scale" in pieces:
-        extra["dora_scale"] = pieces["dora_scale"]
+    extra |= {ours: pieces[role] for role, ours in _BESIDE.items() if role in pieces}
     whole = Weights(up=up, down=down, alpha=1.0, method=form.method, extra=extra)
     alpha = pieces.get("alpha")
     no_rank = form.method == "full" or {"lokr_w1", "lokr_w2"} <= pieces.keys()
@@ -111,18 +111,16 @@ def _turned(matrix: Tensor) -> Tensor:
 
 
 def _read_full(pieces: Pieces) -> tuple[Tensor, Tensor, dict[str, Any]]:
-    norm = "w_norm" in pieces
-    diff = pieces["w_norm" if norm else "diff"]
-    bias = pieces.get("b_norm" if norm else "diff_b")
-    return diff, torch.empty(0, dtype=diff.dtype), {} if bias is None else {"bias": bias}
+    diff = pieces["w_norm" if "w_norm" in pieces else "diff"]
+    return diff, torch.empty(0, dtype=diff.dtype), {}
 
 
 def pieces_of(weights: Weights) -> dict[str, Tensor]:
     """Inverse of `weights_of`, without the alpha."""
     pieces = _WRITERS[weights.method](weights, weights.extra)
-    if "dora_scale" in weights.extra:
-        pieces["dora_scale"] = weights.extra["dora_scale"]
-    return pieces
+    bias = "b_norm" if "w_norm" in pieces else "diff_b"
+    names = {"dora_scale": "dora_scale", "bias": bias}
+    return pieces | {role: weights.extra[ours] for ours, role in names.items() if ours in weights.extra}
 
 
 def _write_lora(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -147,8 +145,7 @@ def _write_lokr(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]
 
 
 def _write_full(weights: Weights, extra: Mapping[str, Any]) -> dict[str, Tensor]:
-    names = ("w_norm", "b_norm") if weights.up.ndim == 1 else ("diff", "diff_b")
-    return {names[0]: weights.up} | ({names[1]: extra["bias"]} if "bias" in extra else {})
+    return {"w_norm" if weights.up.ndim == 1 else "diff": weights.up}
 
 
 _READERS = {"lora": _read_lora, "loha": _read_loha, "lokr": _read_lokr, "full": _read_full}

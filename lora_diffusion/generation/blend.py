@@ -18,7 +18,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import open_checkpoint
-from lora_diffusion.files.dense import delta
+from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.files.metadata import TRIGGER
 from lora_diffusion.files.report import Report, report_of
@@ -35,7 +35,7 @@ from lora_diffusion.generation.blending import (
 )
 from lora_diffusion.generation.distance import distance
 from lora_diffusion.generation.orthogonal import project
-from lora_diffusion.lowrank import cut, low_rank, require_limit
+from lora_diffusion.lowrank import cut, low_rank, require_limit, with_bias, without_bias
 from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 
 __all__ = ["Blend", "Blended", "Part", "blend", "blend_error", "collapse", "require_one_family", "truncate"]
@@ -137,8 +137,11 @@ def truncate(adapter: Adapter, *, rank: int | None = None, keep: float | None = 
     are factored as [out, in * kh * kw]. A module whose rank is already as low stays as it is.
     """
     require_limit(rank, keep)
-    plain = {name: low_rank(each, name=f"{adapter.name} at {name}")[0] for name, each in adapter.modules.items()}
-    return replace(adapter, modules={name: cut(each, rank=rank, keep=keep) for name, each in plain.items()})
+    modules = {}
+    for name, each in adapter.modules.items():
+        plain, _ = low_rank(without_bias(each), name=f"{adapter.name} at {name}")
+        modules[name] = with_bias(cut(plain, rank=rank, keep=keep), each.extra.get("bias"))
+    return replace(adapter, modules=modules)
 
 
 def blend_error(result: Adapter, parts: Sequence[Part], base: Path | str | None = None) -> Report:
@@ -173,7 +176,7 @@ def blend(
     Without a method: "svd" where a rank or share is asked for, else "concat". `rank` or `keep` limits each module,
     `density` is the share of entries that ties, dare and magnitude keep, `seed` decides what dare drops.
     `orthogonal_to`, one of the adapters, keeps its effect: the others are projected off its column and row spaces.
-    `base` is the base model; only DoRA needs it, whose delta depends on it.
+    `base` is the base model; only DoRA needs it, whose delta depends on it. Changes of biases add up as they are.
     The result does not depend on the order of the parts. Raises UsageError for another method, an option that the
     method does not take or a weight that is no number, WrongFamily for adapters that do not belong together.
     """
@@ -246,6 +249,7 @@ class _Done:
 
     bases: "_Bases"
     modules: dict[str, Weights] = field(default_factory=dict)
+    biases: dict[str, Tensor] = field(default_factory=dict)
     fit: dict[str, tuple[float, float]] = field(default_factory=dict)
     conversion: dict[str, tuple[float, float]] = field(default_factory=dict)
     given_up: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -258,7 +262,7 @@ class _Done:
             terms, lost, before = project(terms, kept)
             self.given_up[module] = lost, before
         fitted: Fitted = method.combine(terms, how)
-        self.modules[module] = fitted.weights
+        self.modules[module] = with_bias(fitted.weights, self.biases.get(module))
         self.fit[module] = fitted.lost, fitted.size
 
 
@@ -268,7 +272,10 @@ def _terms(taken: Sequence[_Taken], module: str, done: _Done) -> list[Term]:
     for each in taken:
         if not each.at.get(module):
             continue
-        found = each.adapter.modules[module]
+        whole, by = each.adapter.modules[module], each.at[module]
+        found = without_bias(whole)
+        if (bias := bias_delta(whole)) is not None:
+            done.biases[module] = by * bias + done.biases.get(module, 0)
         base = done.bases.for_any(module, [found])
         weights, lost = low_rank(found, name=f"{each.adapter.name} at {module}", base=base)
         if weights is not found:
@@ -276,7 +283,7 @@ def _terms(taken: Sequence[_Taken], module: str, done: _Done) -> list[Term]:
             size = norm(factors(weights))
             done.conversion[module] = math.hypot(before[0], lost), math.hypot(before[1], size)
         full = None if weights is found else partial(delta, found, base)
-        result.append(Term(weights=weights, weight=each.at[module], key=each.adapter.fingerprint, full=full))
+        result.append(Term(weights=weights, weight=by, key=each.adapter.fingerprint, full=full))
     return result
 
 

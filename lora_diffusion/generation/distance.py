@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.files.dense import delta
+from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.factors import Factors, factors, norm, stack
 
 __all__ = ["distance"]
@@ -18,14 +18,22 @@ def distance(
 ) -> tuple[float, float]:
     """Return the Frobenius norms of (result - weighted sum) and of that sum, in float64; DoRA needs the base weight.
 
-    A sum that cancels (A:1 A:-1) is compared with its terms: rounding against nothing would be infinitely wrong.
+    Changes of biases are part of both, as one more column. A sum that cancels (A:1 A:-1) is compared with its terms:
+    rounding against nothing would be infinitely wrong.
     """
-    if all(each.is_plain for each, _ in meant):
+    if all(each.is_plain for each, _ in meant) and (result is None or result.is_plain):
         return _by_factors(result, meant)
-    terms = [weight * delta(each, base).double().flatten(1) for each, weight in meant]
+    terms = [weight * _dense(each, base) for each, weight in meant]
     total = torch.stack(terms).sum(0)
-    got = torch.zeros_like(total) if result is None else delta(result).double().flatten(1)
+    got = torch.zeros_like(total) if result is None else _dense(result, base)
     return _norm(got - total), _size(_norm(total), [_norm(each) for each in terms])
+
+
+def _dense(weights: Weights, base: Tensor | None) -> Tensor:
+    """Return delta and bias side by side in float64, [out, n + 1]."""
+    change, bias = delta(weights, base).double().flatten(1), bias_delta(weights)
+    column = torch.zeros(len(change)) if bias is None else bias
+    return torch.cat([change, column.double()[:, None]], dim=1)
 
 
 def _by_factors(result: Weights | None, meant: Sequence[tuple[Weights, float]]) -> tuple[float, float]:

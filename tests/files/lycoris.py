@@ -15,9 +15,10 @@ NAMES = {
 OUT, IN, RANK, ALPHA = 12, 8, 3, 2.0
 
 
-def module(method, *, kernel=False, tucker=False, seed=0, halves=""):
+def module(method, *, kernel=False, tucker=False, seed=0, halves="", biased=False):
     """Return the tensors of one module by leaf, and its delta; `halves` says which matrices of LoKr are factored."""
-    return _METHODS[method](_drawn(seed), (3, 3) if kernel else (), tucker, halves)
+    tensors, delta = _METHODS[method](_drawn(seed), (3, 3) if kernel else (), tucker, halves)
+    return ({**tensors, "diff_b": _drawn(seed + 1)(OUT)} if biased else tensors), delta
 
 
 def _drawn(seed):
@@ -112,6 +113,10 @@ CASES = {
     "lokr of a kernel": {"method": "lokr", "kernel": True},
     "lokr of a kernel, factored": {"method": "lokr", "kernel": True, "halves": "2"},
     "lokr of a kernel, Tucker": {"method": "lokr", "kernel": True, "halves": "2", "tucker": True},
+    "lora and a bias": {"method": "lora", "biased": True},
+    "locon, Tucker, and a bias": {"method": "lora", "kernel": True, "tucker": True, "biased": True},
+    "loha of a kernel and a bias": {"method": "loha", "kernel": True, "biased": True},
+    "lokr and a bias": {"method": "lokr", "biased": True},
     "full": {"method": "full"},
     "full of a kernel": {"method": "full", "kernel": True},
 }

@@ -1,5 +1,7 @@
 """LoHa, LoKr, whole deltas, Tucker factors and DoRA: read, computed, converted, put into a model, written again."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,8 +10,10 @@ from lora_diffusion.adapters.inject import Slot, eject, load
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile, NotMergeable, UsageError, WrongFamily
 from lora_diffusion.files.adapter import read_adapter, write_adapter
+from lora_diffusion.files.compare import compare
 from lora_diffusion.files.dense import as_lora, bias_delta, delta
 from lora_diffusion.files.factors import factors, norm
+from lora_diffusion.lowrank import without_bias
 from tests.files.lycoris import ALPHA, CASES, IN, KERNEL, LINEAR, NAMES, NORM, OUT, RANK, file_of
 from tests.files.samples import save
 
@@ -211,7 +215,7 @@ def test_a_loaded_adapter_adds_its_delta_and_leaves_without_a_trace(case, decomp
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case]["method"] != "full"])
 def test_each_missing_tensor_is_named(case, tmp_path):
     tensors, _, _ = file_of(case)
-    optional = ("alpha", "lora_mid.weight", "lokr_t2")
+    optional = ("alpha", "lora_mid.weight", "lokr_t2", "diff_b")
     for gone in [key for key in tensors if not key.endswith(optional)]:
         rest = {key: each for key, each in tensors.items() if key != gone}
         save(rest, tmp_path / "a.safetensors")
@@ -226,6 +230,8 @@ def test_each_tensor_of_another_shape_is_refused(case, tmp_path):
         for shape in ((0, 3), (5, 7), (1, *tensors[odd].shape), ()):
             if odd.endswith(("lokr_w1", "lokr_w2")) and shape == (5, 7):
                 continue  # a product of any two matrices is a delta of some size
+            if odd.endswith("diff_b") and 0 in shape and "full" not in case:
+                continue  # nothing is added to the bias
             save({**tensors, odd: torch.ones(shape)}, tmp_path / "a.safetensors")
             with pytest.raises(CorruptFile):
                 read_adapter(tmp_path / "a.safetensors")
@@ -268,6 +274,28 @@ def test_other_dialects_say_that_they_hold_no_such_method(tmp_path):
         with pytest.raises(UsageError) as caught:
             write_adapter(adapter, tmp_path / "b.safetensors", dialect=dialect)
         assert "kohya" in caught.value.hint
+
+
+@pytest.mark.parametrize("dialect", ["diffusers", "peft"])
+def test_a_bias_beside_a_lora_is_refused_by_dialects_without_a_name_for_it(dialect, tmp_path):
+    adapter, _ = _read(file_of("lora and a bias")[0], tmp_path)
+    with pytest.raises(UsageError, match=f"{dialect} has no name for a change of a bias, as {NAMES[LINEAR]}"):
+        write_adapter(adapter, tmp_path / "b.safetensors", dialect=dialect)
+    assert not (tmp_path / "b.safetensors").exists()
+
+
+def test_a_bias_without_a_weight_is_refused(tmp_path):
+    save({**file_of("lora")[0], f"{KERNEL}.diff_b": torch.ones(OUT)}, tmp_path / "a.safetensors")
+    with pytest.raises(CorruptFile, match=rf"{NAMES[KERNEL]} has a change of the bias .* without one of the weight"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+def test_a_bias_that_is_lost_or_changed_is_an_error_of_a_conversion(tmp_path):
+    _, weights = _read(file_of("lora and a bias")[0], tmp_path)
+    assert compare({"x": weights}, {"x": weights}).total == 0
+    assert compare({"x": without_bias(weights)}, {"x": weights}).total == 1
+    half = replace(weights, extra={"bias": weights.extra["bias"] / 2})
+    assert compare({"x": half}, {"x": weights}).total == pytest.approx(0.5)
 
 
 def test_the_scale_is_alpha_over_the_rank(tmp_path):
