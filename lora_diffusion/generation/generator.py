@@ -1,13 +1,16 @@
 """A loaded base model with live adapters."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypedDict, Unpack
 
 import torch
+from PIL import Image
+from torch import Tensor
 
 from lora_diffusion.adapters.inject import eject, load
 from lora_diffusion.adapters.layer import Adapted
@@ -18,16 +21,36 @@ from lora_diffusion.families.attention import use_attention
 from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, read_adapter
 from lora_diffusion.generation.blend import Blend, require_one_family
+from lora_diffusion.generation.drawing import Following, OnPreview, OnStep
 from lora_diffusion.generation.picture import Picture, Settings
+from lora_diffusion.generation.preview import linear_preview, watched
+from lora_diffusion.generation.samplers import sampler_for
+from lora_diffusion.generation.schedule import Schedule
+from lora_diffusion.generation.start import Start, begin_late, fitting_size, late_steps, noised
+from lora_diffusion.generation.stopping import Stop
 from lora_diffusion.parts import PartSpec, Weight, module_weights
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "Options"]
 
 MAX_SIDE, MAX_STEPS, MAX_BATCH = 4096, 1000, 64
 
-OnStep = Callable[[int, int], None]
-
 _log = logging.getLogger("lora_diffusion")
+
+
+class Options(TypedDict, total=False):
+    """How `generate` draws: what `generate_many` takes, with its defaults."""
+
+    negative: str
+    size: tuple[int, int] | None
+    steps: int
+    guidance: float | None
+    sampler: str
+    start: Start | None
+    schedules: Mapping[str, Schedule] | None
+    on_step: OnStep | None
+    on_preview: OnPreview | None
+    preview_every: int
+    stop: Stop | None
 
 
 class Generator:
@@ -123,21 +146,9 @@ class Generator:
             if isinstance(slot.module, Adapted):
                 slot.module.set_weights({name: table[module] for name, table in tables.items() if module in table})
 
-    def generate(
-        self,
-        prompt: str,
-        *,
-        seed: int,
-        negative: str = "",
-        size: tuple[int, int] | None = None,
-        steps: int = 30,
-        guidance: float | None = None,
-        on_step: OnStep | None = None,
-    ) -> Picture:
+    def generate(self, prompt: str, *, seed: int, **options: Unpack[Options]) -> Picture:
         """Draw one picture; the same arguments and adapters draw the same one again on the same machine."""
-        return self.generate_many(
-            [prompt], seeds=[seed], negative=negative, size=size, steps=steps, guidance=guidance, on_step=on_step
-        )[0]
+        return self.generate_many([prompt], seeds=[seed], **options)[0]
 
     def generate_many(
         self,
@@ -148,27 +159,50 @@ class Generator:
         size: tuple[int, int] | None = None,
         steps: int = 30,
         guidance: float | None = None,
+        sampler: str = "",
+        start: Start | None = None,
+        schedules: Mapping[str, Schedule] | None = None,
         on_step: OnStep | None = None,
+        on_preview: OnPreview | None = None,
+        preview_every: int = 1,
+        stop: Stop | None = None,
     ) -> list[Picture]:
-        """Draw one picture per prompt in one batch. `size` is (width, height) in pixels; None takes the base's.
+        """Draw one picture per prompt in one batch.
 
-        Raises UsageError for a size, number of steps or guidance that cannot be drawn.
+        `size` is (width, height) in pixels; None takes the base's, or the shape of the picture to start from. `sampler`
+        is a name of `SAMPLERS`, empty for the base's. `schedules` let adapters change their weight over the steps.
+        Raises UsageError for what cannot be drawn, TargetError for a schedule of an adapter that is not loaded, and
+        Interrupted where `stop` said so; the next picture is then drawn as if this one had never begun.
         """
-        components = self._components
-        width, height = size or (components.resolution, components.resolution)
+        components, schedules = self._components, schedules or {}
+        width, height = size or self._size(start)
         guidance = components.guidance if guidance is None else guidance
         self._check(prompts, seeds, width, height, steps, guidance)
-        self._pipeline.set_progress_bar_config(disable=True)
-        with torch.no_grad():
-            drawn = self._pipeline(
+        for name in schedules:
+            self._known(name)
+        scheduler, title = sampler_for(sampler, components.scheduler, steps=steps)
+        following = Following(
+            steps=steps if start is None else late_steps(steps, start.strength),
+            scheduler=scheduler,
+            schedules=schedules,
+            weigh=self._weigh,
+            on_step=on_step,
+            on_preview=on_preview,
+            preview=linear_preview(self._family, components) if on_preview else None,
+            preview_every=preview_every,
+            stop=stop,
+        )
+        draws = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        with torch.no_grad(), self._weights_kept(schedules):
+            images = self._run(
+                following,
+                self._begun(start, scheduler, (width, height), steps, draws),
                 **self._family.prompt_arguments(components, prompts, negative),
                 width=width,
                 height=height,
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                guidance_rescale=components.guidance_rescale,
-                generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
-                callback_on_step_end=_reporting(on_step, steps),
+                generator=draws,
             )
         drawn_with = Settings(
             prompt="",
@@ -178,20 +212,80 @@ class Generator:
             height=height,
             steps=steps,
             guidance=guidance,
-            sampler=type(components.scheduler).__name__.removesuffix("Scheduler"),
+            sampler=title,
             base=Path(self._base).stem,
             adapters={name: _overall(weight) for name, weight in self._blend.items()},
             parts={
                 name: str(replace(weight, source=name))
                 for name, weight in self._blend.items()
-                if isinstance(weight, PartSpec)
+                if isinstance(weight, PartSpec) and not weight.plain
             },
             fingerprints={name: adapter.fingerprint for name, adapter in self._adapters.items()},
+            schedules={name: str(schedule) for name, schedule in schedules.items()},
+            start=start.sha256 if start else "",
+            strength=start.strength if start else None,
         )
         return [
             Picture(image=image, settings=replace(drawn_with, prompt=prompt, seed=seed))
-            for image, prompt, seed in zip(drawn.images, prompts, seeds, strict=True)
+            for image, prompt, seed in zip(images, prompts, seeds, strict=True)
         ]
+
+    def _begun(
+        self,
+        start: Start | None,
+        scheduler: Any,
+        size: tuple[int, int],
+        steps: int,
+        draws: Sequence[torch.Generator],
+    ) -> dict[str, Tensor]:
+        """Return what the pipeline starts from besides noise of its own."""
+        if start is None:
+            return {}
+        latents = noised(
+            start,
+            family=self._family,
+            components=self._components,
+            scheduler=begin_late(scheduler, steps, start.strength),
+            size=size,
+            steps=steps,
+            draws=draws,
+        )
+        return {"latents": latents}
+
+    def _run(self, following: Following, begun: Mapping[str, Tensor], **arguments: Any) -> list[Image.Image]:
+        following.begin()
+        self._pipeline.scheduler = watched(following.scheduler) if following.on_preview else following.scheduler
+        self._pipeline.set_progress_bar_config(disable=True)
+        drawn = self._pipeline(
+            **arguments,
+            **begun,
+            guidance_rescale=self._components.guidance_rescale,
+            callback_on_step_end=following,
+        )
+        return list(drawn.images)
+
+    def _weigh(self, factors: Mapping[str, float]) -> None:
+        """Multiply the weights of adapters in the denoiser; the prompt was read with the plain ones."""
+        tables = {}
+        for name, factor in factors.items():
+            adapter = self._adapters[name]
+            table = module_weights(self._blend[name], adapter.modules, family=adapter.family)
+            tables[name] = {module: weight * factor for module, weight in table.items() if _in_denoiser(module)}
+        self._set(tables)
+
+    @contextmanager
+    def _weights_kept(self, names: Iterable[str]) -> Iterator[None]:
+        """Put the weights of these adapters back at the end, however it comes."""
+        try:
+            yield
+        finally:
+            self._weigh(dict.fromkeys(names, 1.0))
+
+    def _size(self, start: Start | None) -> tuple[int, int]:
+        components = self._components
+        if start is None:
+            return components.resolution, components.resolution
+        return fitting_size(start.image, resolution=components.resolution, step=components.bucket_step)
 
     def _check(
         self, prompts: Sequence[str], seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
@@ -228,12 +322,5 @@ def _overall(weight: Weight) -> float:
     return float(weight.weight if isinstance(weight, PartSpec) else weight)
 
 
-def _reporting(on_step: OnStep | None, steps: int) -> Callable[..., dict[str, object]] | None:
-    if on_step is None:
-        return None
-
-    def report(pipeline: object, step: int, timestep: object, values: dict[str, object]) -> dict[str, object]:
-        on_step(step + 1, steps)
-        return values
-
-    return report
+def _in_denoiser(module: str) -> bool:
+    return module.startswith("denoiser.")

@@ -21,7 +21,8 @@ class Settings:
     """Everything that decides a picture.
 
     `adapters` maps name to weight, `parts` name to what `parse_part` reads where blocks have weights of their own,
-    `fingerprints` name to content hash.
+    `fingerprints` name to content hash, `schedules` name to what `parse_schedule` reads. `start` is the sha256 of the
+    picture that it started from, if any, and `strength` how far it went from there.
     """
 
     prompt: str
@@ -36,6 +37,9 @@ class Settings:
     adapters: Mapping[str, float] = field(default_factory=dict)
     parts: Mapping[str, str] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    schedules: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
+    strength: float | None = None
 
     def as_text(self) -> str:
         """Return the settings as other programs show them: prompt, negative prompt, then a line of pairs."""
@@ -49,6 +53,8 @@ class Settings:
             "Size": f"{self.width}x{self.height}",
             "Model": self.base,
         }
+        if self.strength is not None:
+            pairs["Denoising strength"] = f"{self.strength:g}"
         return f"{self.prompt}{tags}{negative}\n" + ", ".join(f"{key}: {value}" for key, value in pairs.items())
 
 
