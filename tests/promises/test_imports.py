@@ -70,6 +70,7 @@ ONE_PLACE = {
         "cli_audit",
         "cli_caption",
         "cli_files",
+        "cli_generate",
         "cli_home",
         "cli_library",
         "cli_pictures",
