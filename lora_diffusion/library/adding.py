@@ -246,6 +246,8 @@ def _known(sample: NewSample) -> NewSample:
     from lora_diffusion.generation.picture import read_settings
 
     require_text("prompt", sample.prompt)
+    if sample.seed is not None and not -(2**63) <= sample.seed < 2**63:
+        raise UsageError(f"the seed {sample.seed} has more than 64 bits", hint="give the seed of the picture")
     if sample.weight is not None:
         require_finite("a sample", sample.weight)
     try:
@@ -263,8 +265,6 @@ def _known(sample: NewSample) -> NewSample:
 
 
 def _put_sample(writing: Writing, adapter: str, number: int, sample: NewSample, kept: Kept) -> None:
-    if sample.seed is not None and not -(2**63) <= sample.seed < 2**63:
-        raise UsageError(f"the seed {sample.seed} has more than 64 bits", hint="give the seed of the picture")
     last = writing.connection.execute(
         "SELECT max(place) FROM samples WHERE adapter = ? AND number = ?", (adapter, number)
     ).fetchone()[0]
@@ -287,6 +287,8 @@ def _put_sample(writing: Writing, adapter: str, number: int, sample: NewSample, 
 def add_sample(store: Store, ref: str, sample: NewSample, *, by: str, when: str) -> str:
     """Keep a sample and return its hash; as `Library.add_sample` says."""
     sample = _known(sample)
+    with store.reading() as connection:
+        find(connection, ref)
     kept = keep_picture(store.objects, sample.path)
     with store.writing(by=by, when=when) as writing:
         row = find(writing.connection, ref)

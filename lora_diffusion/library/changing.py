@@ -51,6 +51,9 @@ def describe(store: Store, ref: str, *, by: str, when: str, changes: Mapping[str
             raise UsageError(f"a version has no {key!r}", hint=f"{nearest(key, known)}it has {', '.join(known)}")
     changes = dict(changes)
     picture = changes.get("thumbnail")
+    others = {key: each for key, each in _tupled(changes).items() if key != "thumbnail"}
+    with store.reading() as connection:
+        check_details(replace(version_of(find(connection, ref)).details, **others))
     kept = keep_picture(store.objects, picture) if isinstance(picture, Path) else None
     if kept:
         changes["thumbnail"] = kept.sha256

@@ -129,9 +129,7 @@ def columns_of(details: Details) -> dict[str, Any]:
 
 def check_details(details: Details) -> None:
     """Raise UsageError for weights that are no numbers or no range, a date or preset that does not read, a bad tag."""
-    for name in _DETAILS:
-        if isinstance(value := getattr(details, name), str):
-            require_text(name, value)
+    _check_kinds(details)
     weights = [each for each in (details.weight_low, details.weight, details.weight_high) if each is not None]
     if not all(isinstance(each, int | float) and math.isfinite(each) for each in weights):
         raise UsageError(f"the weights {weights} are no numbers", hint="give numbers such as 0.8")
@@ -144,6 +142,25 @@ def check_details(details: Details) -> None:
     for name, preset in details.presets.items():
         require_text("name of a preset", name, _MAX_TAG)
         parse_part(f"preset.safetensors:{preset}")
+
+
+def _check_kinds(details: Details) -> None:
+    """Pages and programs hand over what people typed."""
+    for field in fields(Details):
+        value = getattr(details, field.name)
+        if field.default == "":
+            if not isinstance(value, str):
+                raise UsageError(f"{field.name} is {value!r}", hint="give a text")
+            require_text(field.name, value)
+    texts = [*details.tags, *details.presets, *details.presets.values()] if _are_lists(details) else [None]
+    if not all(isinstance(each, str) for each in texts):
+        raise UsageError(
+            "tags or presets are no lists of texts", hint='give tags as ["a", "b"], presets as {"a": "0.5"}'
+        )
+
+
+def _are_lists(details: Details) -> bool:
+    return isinstance(details.tags, tuple) and isinstance(details.presets, Mapping)
 
 
 def _check_date(expires: str) -> None:

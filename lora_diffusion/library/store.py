@@ -117,6 +117,8 @@ def _explained(home: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise _explanation(home, error) from error
+    except UnicodeEncodeError as error:
+        raise UsageError("a text holds broken characters", hint="type it again") from error
 
 
 def _explanation(home: Path, error: sqlite3.DatabaseError) -> Exception:

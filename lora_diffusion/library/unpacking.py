@@ -150,6 +150,9 @@ def _require_listed(contents: Contents, entries: Mapping[str, zipfile.ZipInfo], 
         raise _refused(path, f"would unpack to more than {LARGEST >> 30} GiB")
     for name in sorted({*listed, CONTENTS} ^ entries.keys()):
         raise _refused(path, f"lacks {name[:80]!a}" if name in listed else f"holds {name[:80]!a}, which is not listed")
+    for each in contents.files:
+        if entries[each.path].file_size != each.bytes:
+            raise _refused(path, f"holds {each.path[:80]!a}, which has another size than {CONTENTS} says")
     for name in (contents.adapter, *(each.path for each in contents.samples)):
         if name not in listed:
             raise _refused(path, f"lacks {name[:80]!a}")

@@ -1,7 +1,7 @@
 """What the library hands out. Times are ISO-8601 in UTC, names of people plain text, hashes SHA-256 in hex."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,10 +40,12 @@ class _Value:
     """A frozen value that can become plain JSON."""
 
     def to_dict(self) -> dict[str, Any]:
-        return _plain(asdict(self))  # type: ignore[call-overload, no-any-return]
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, _Value):
+        return value.to_dict()
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

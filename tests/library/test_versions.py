@@ -133,7 +133,8 @@ def test_details_change_and_the_others_stay(library, files, drawn):
     [
         {"note": "x"}, {"weight": float("nan")}, {"weight_low": 2.0}, {"weight_high": 0.1}, {"expires": "31.12.2027"},
         {"expires": "2027-02-30"}, {"tags": ("",)}, {"tags": ("x" * 65,)}, {"presets": {"a": "0.5@nonsense=1"}},
-        {"thumbnail": "0" * 64}, {"notes": "\ud800"}, {"notes": "a\0b"}, {"presets": {"a": "x"}},
+        {"thumbnail": "0" * 64}, {"notes": "\ud800"}, {"notes": "a\0b"}, {"presets": {"a": "x"}}, {"notes": 3},
+        {"tags": "red"}, {"tags": (1,)}, {"presets": ["x"]}, {"weight": "0.8"}, {"presets": {"a": 1}}, {"notes": None},
     ],
     ids=str,
 )  # fmt: skip
