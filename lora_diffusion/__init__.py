@@ -37,6 +37,15 @@ if TYPE_CHECKING:
     from lora_diffusion.generation.picture import Picture as Picture
     from lora_diffusion.generation.picture import Settings as Settings
     from lora_diffusion.generation.picture import read_settings as read_settings
+    from lora_diffusion.generation.prompt_text import LoraTag as LoraTag
+    from lora_diffusion.generation.prompt_text import join_prompt as join_prompt
+    from lora_diffusion.generation.prompt_text import split_prompt as split_prompt
+    from lora_diffusion.generation.reuse import Reusable as Reusable
+    from lora_diffusion.generation.reuse import reusable_settings as reusable_settings
+    from lora_diffusion.generation.samplers import Sampler as Sampler
+    from lora_diffusion.generation.samplers import samplers as samplers
+    from lora_diffusion.generation.schedule import Schedule as Schedule
+    from lora_diffusion.generation.schedule import parse_schedule as parse_schedule
     from lora_diffusion.library import Comment as Comment
     from lora_diffusion.library import Comparison as Comparison
     from lora_diffusion.library import Details as Details
@@ -84,13 +93,17 @@ _HOMES = {
     "LibraryPicture": "library",
     "Lineage": "library",
     "LoraDiffusionError": "errors",
+    "LoraTag": "generation.prompt_text",
     "Merged": "merging",
     "NewSample": "library",
     "Package": "library",
     "PartSpec": "parts",
     "Picture": "generation.picture",
     "Resized": "resizing",
+    "Reusable": "generation.reuse",
     "Sample": "library",
+    "Sampler": "generation.samplers",
+    "Schedule": "generation.schedule",
     "Settings": "generation.picture",
     "TrainPlan": "training.plan",
     "Trained": "training.loop",
@@ -108,9 +121,11 @@ _HOMES = {
     "fix_adapter": "files.fix",
     "from_toml": "settings",
     "inspect_adapter": "files.inspect",
+    "join_prompt": "generation.prompt_text",
     "lineage_of_run": "library",
     "merge": "merging",
     "parse_part": "parts",
+    "parse_schedule": "generation.schedule",
     "picture_folder": "embedded",
     "plot_conflict": "conflicts",
     "plot_norms": "files.plot",
@@ -119,6 +134,9 @@ _HOMES = {
     "read_settings": "generation.picture",
     "resize": "resizing",
     "resume": "training.loop",
+    "reusable_settings": "generation.reuse",
+    "samplers": "generation.samplers",
+    "split_prompt": "generation.prompt_text",
     "style_names": "embedded",
     "train": "training.loop",
     "truncate": "generation.blend",

@@ -170,7 +170,7 @@ class Generator:
         """Draw one picture per prompt in one batch.
 
         `size` is (width, height) in pixels; None takes the base's, or the shape of the picture to start from. `sampler`
-        is a name of `SAMPLERS`, empty for the base's. `schedules` let adapters change their weight over the steps.
+        is a name of `samplers()`, empty for the base's. `schedules` let adapters change their weight over the steps.
         Raises UsageError for what cannot be drawn, TargetError for a schedule of an adapter that is not loaded, and
         Interrupted where `stop` said so; the next picture is then drawn as if this one had never begun.
         """

@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_diffusion.errors import UsageError
 
-__all__ = ["SAMPLERS", "Sampler", "find_sampler", "sampler_for"]
+__all__ = ["Sampler", "find_sampler", "sampler_for", "samplers"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,10 @@ _TABLE = (
     ),
 )
 
-SAMPLERS: Mapping[str, Sampler] = {each.name: each for each in _TABLE}
-"""Every sampler by name. An empty name is the base model's own."""
+
+def samplers() -> tuple[Sampler, ...]:
+    """Return every sampler, the plain ones first. An empty name stands for the base model's own."""
+    return _TABLE
 
 
 def find_sampler(name: str) -> Sampler:
@@ -98,9 +100,10 @@ def find_sampler(name: str) -> Sampler:
     for each in _TABLE:
         if wanted in (each.name, each.title.casefold()):
             return each
-    nearest = difflib.get_close_matches(wanted, SAMPLERS, n=1, cutoff=0.5)
+    names = [each.name for each in _TABLE]
+    nearest = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
     meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise UsageError(f"there is no sampler {name!r}", hint=f"{meant}samplers are {', '.join(SAMPLERS)}")
+    raise UsageError(f"there is no sampler {name!r:.80}", hint=f"{meant}samplers are {', '.join(names)}")
 
 
 def sampler_for(name: str, base: Any, *, steps: int) -> tuple[Any, str]:
