@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def until(condition, seconds=20.0):
         found = condition()
         if found:
             return found
-        os.sched_yield()
+        threading.Event().wait(0.01)  # between two looks at what no event tells
     raise AssertionError("it did not happen in time")
 
 
@@ -368,3 +369,38 @@ def test_a_zombie_is_dead():
     assert not processes.lives(process.pid, since)
     assert not processes.group_lives(process.pid, since)
     process.wait()
+
+
+@pytest.mark.slow
+def test_a_real_training_that_is_paused_and_loses_its_keeper_gives_the_bytes_of_one_left_alone(
+    base, pictures, tmp_path, monkeypatch
+):
+    from datasets_tools.storage import write_text
+    from lora_diffusion.settings import to_toml
+    from lora_diffusion.training import loop
+    from tests import tiny
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    jobs = Jobs(tmp_path / "home" / "jobs.db")
+    run = tmp_path / "home" / "runs" / "a"
+    plan = tiny.plan(base, pictures, run, "run.steps=200", "run.snapshot_every=50")
+    write_text(tmp_path / "plan.toml", to_toml(plan))
+    command = ("train", str(tmp_path / "plan.toml"), "--json")
+    job = jobs.submit(kind="train", title="a", owner="ann", commands=[command], folder=run)
+    jobs.wake()
+    until(lambda: jobs.progress(jobs.get(job.id)).done >= 3, 120)
+    jobs.pause(job.id)
+    until(lambda: jobs.get(job.id).state == "paused", 60)
+    saved = jobs.progress(jobs.get(job.id)).done
+    assert 3 <= saved < 200
+    jobs.resume(job.id)
+    jobs.wake()
+    until(lambda: jobs.progress(jobs.get(job.id)).done > saved, 120)
+    os.kill(LaneTable(jobs.table, "train").keeper()[0], signal.SIGKILL)
+    until(lambda: not processes.lives(*LaneTable(jobs.table, "train").keeper()))
+    jobs.wake()
+    done = until(lambda: (found := jobs.get(job.id)).state in ("done", "failed") and found, 240)
+    assert (done.state, done.error, done.result["steps"]) == ("done", "", 200)
+    assert jobs.loss_curve(done).steps[-1] == 200
+    alone = loop.train(plan.model_copy(update={"run": plan.run.model_copy(update={"out": str(tmp_path / "alone")})}))
+    assert (run / "adapter.safetensors").read_bytes() == alone.adapter.read_bytes()
