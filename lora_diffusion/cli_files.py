@@ -32,6 +32,9 @@ Keep = Annotated[
     float | None, typer.Option("--keep", help="Smallest rank of each layer that keeps this share of its energy.")
 ]
 Dialect = Annotated[str, typer.Option("--dialect", help="kohya, diffusers or peft.")]
+BaseOfDecomposed = Annotated[
+    str | None, typer.Option("--base", help="Base model; needed for adapters with weight decomposition (DoRA).")
+]
 
 
 def blend(
@@ -51,9 +54,7 @@ def blend(
     orthogonal_to: Annotated[
         Path | None, typer.Option("--orthogonal-to", help="Keep this adapter's effect untouched by the others.")
     ] = None,
-    base: Annotated[
-        str | None, typer.Option("--base", help="Base model; needed for adapters with weight decomposition (DoRA).")
-    ] = None,
+    base: BaseOfDecomposed = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -189,6 +190,7 @@ def inspect(
 def conflict(
     first: Annotated[Path, typer.Argument(metavar="A")],
     second: Annotated[Path, typer.Argument(metavar="C")],
+    base: BaseOfDecomposed = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="Draw the comparison as a PNG.")] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -196,10 +198,12 @@ def conflict(
     """Say how far two adapters get in each other's way, per block."""
     from lora_diffusion.conflicts import conflict as compare
     from lora_diffusion.conflicts import plot_conflict
+    from lora_diffusion.families import locate
 
+    place = locate(base) if base else None
     if plot:
-        require_free(plot, overwrite, inputs=[first, second])
-    report = compare(read_named(first), read_named(second))
+        require_free(plot, overwrite, inputs=[first, second, *([place] if place else [])])
+    report = compare(read_named(first), read_named(second), base=place)
     found: dict[str, Any] = report.to_dict()
     if plot:
         found["plot"] = str(plot_conflict(report, plot))
@@ -252,16 +256,19 @@ def resize(
     energy: Annotated[
         float | None, typer.Option("--energy", help="Share of the whole adapter's energy to keep, in fewest numbers.")
     ] = None,
+    base: BaseOfDecomposed = None,
     dialect: Dialect = "kohya",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Make an adapter smaller, and say what that costs."""
     from lora_diffusion.exporting import export as export_file
+    from lora_diffusion.families import locate
     from lora_diffusion.resizing import resize as shrink
 
-    require_free(out, overwrite, inputs=[source])
-    done = shrink(read_named(source), rank=rank, keep=keep, energy=energy)
+    place = locate(base) if base else None
+    require_free(out, overwrite, inputs=[source, *([place] if place else [])])
+    done = shrink(read_named(source), rank=rank, keep=keep, energy=energy, base=place)
     written = export_file(done.adapter, out, dialect=dialect, dtype="fp32", privacy="private", overwrite=overwrite)
     found = {**_written(written), "report": done.report.to_dict(), "before": done.before, "after": done.after}
     answer(found, as_json, f"{out}\n{done.before:,} -> {done.after:,} numbers, relative error {done.report.total:.2e}")

@@ -20,7 +20,7 @@ from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.generation.orthogonal import spaces
-from lora_diffusion.lowrank import low_rank
+from lora_diffusion.lowrank import Bases, low_rank, without_bias
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -82,10 +82,11 @@ class _Met:
     angle: float
 
 
-def conflict(first: Adapter, second: Adapter) -> ConflictReport:
-    """Compare two adapters of one family, of any methods and ranks.
+def conflict(first: Adapter, second: Adapter, *, base: Path | str | None = None) -> ConflictReport:
+    """Compare the changes of weights of two adapters of one family, of any methods and ranks.
 
-    Raises WrongFamily for adapters of different families or sizes, UsageError where they share no module.
+    `base` is the base model; only DoRA needs it, whose delta depends on it. Raises WrongFamily for adapters or a base
+    of different families or sizes, UsageError where the adapters share no module or DoRA lacks its base.
     """
     if first.family != second.family:
         raise WrongFamily(
@@ -98,7 +99,8 @@ def conflict(first: Adapter, second: Adapter) -> ConflictReport:
             f"{first.name} and {second.name} change no module in common, so they cannot conflict",
             hint="blend them as they are",
         )
-    met = {name: _meet(first, second, name) for name in sorted(shared)}
+    bases = Bases(base)
+    met = {name: _meet(first, second, name, bases) for name in sorted(shared)}
     blocks: dict[str, list[_Met]] = {}
     for name, each in met.items():
         blocks.setdefault(block_of(name), []).append(each)
@@ -118,14 +120,19 @@ def _place(block: str) -> tuple[int, str]:
     return next((at for at, start in enumerate(order) if block.startswith(start)), len(order)), block
 
 
-def _meet(first: Adapter, second: Adapter, module: str) -> _Met:
-    one, other = (low_rank(each.modules[module], name=f"{each.name} at {module}")[0] for each in (first, second))
+def _meet(first: Adapter, second: Adapter, module: str, bases: Bases) -> _Met:
+    one, other = (_plain(each, module, bases) for each in (first, second))
     if one.shape != other.shape:
         raise WrongFamily(
             f"{module} is {tuple(one.shape)} in {first.name} and {tuple(other.shape)} in {second.name}",
             hint="they were trained on different base models",
         )
     return _measure(one, other)
+
+
+def _plain(adapter: Adapter, module: str, bases: Bases) -> Weights:
+    found = without_bias(adapter.modules[module])
+    return low_rank(found, name=f"{adapter.name} at {module}", base=bases.for_any(module, [found]))[0]
 
 
 def _measure(one: Weights, other: Weights) -> _Met:

@@ -1,16 +1,41 @@
 """Low-rank weights of matrices, of larger ranks and of other methods; the arithmetic is that of `files.dense`."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import NotMergeable, UsageError
+from lora_diffusion.errors import NotMergeable, UsageError, WrongFamily
+from lora_diffusion.files.checkpoint import open_checkpoint
 from lora_diffusion.files.dense import as_lora
 from lora_diffusion.files.factors import factors, norm
 
-__all__ = ["best_fit", "cut", "low_rank", "require_limit", "with_bias", "without_bias"]
+__all__ = ["Bases", "best_fit", "cut", "low_rank", "require_limit", "with_bias", "without_bias"]
+
+
+class Bases:
+    """Reads weights of a base model, where there is one and where they are needed."""
+
+    def __init__(self, path: Path | str | None) -> None:
+        self._checkpoint = None if path is None else open_checkpoint(Path(path))
+
+    def for_any(self, module: str, weights: Sequence[Weights]) -> Tensor | None:
+        """Return the base weight of a module where one of the weights depends on it; None without a base model.
+
+        Raises WrongFamily where the base model has no such module.
+        """
+        if self._checkpoint is None or not any("dora_scale" in each.extra for each in weights):
+            return None
+        key = f"{module}.weight"
+        if key not in self._checkpoint.tensors:
+            raise WrongFamily(
+                f"{self._checkpoint.path.name} has no {module}, on whose weight the adapter depends",
+                hint="name the base model that the adapter was trained on",
+            )
+        return self._checkpoint.tensor(key)
 
 
 def require_limit(rank: int | None, keep: float | None) -> None:

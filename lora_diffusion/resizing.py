@@ -1,6 +1,7 @@
 """The same adapter in fewer numbers."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -9,7 +10,7 @@ from lora_diffusion.errors import UsageError
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.factors import core, factors, norm, stack
 from lora_diffusion.files.report import Report, report_of
-from lora_diffusion.lowrank import cut, low_rank, require_limit
+from lora_diffusion.lowrank import Bases, cut, low_rank, require_limit, with_bias, without_bias
 
 __all__ = ["Resized", "resize"]
 
@@ -25,14 +26,20 @@ class Resized:
 
 
 def resize(
-    adapter: Adapter, *, rank: int | None = None, keep: float | None = None, energy: float | None = None
+    adapter: Adapter,
+    *,
+    rank: int | None = None,
+    keep: float | None = None,
+    energy: float | None = None,
+    base: Path | str | None = None,
 ) -> Resized:
     """Return the best approximation of an adapter of any method by a LoRA of smaller ranks.
 
     Exactly one limit: `rank` of every module; `keep`, a share of the energy (squared Frobenius norm) of each module; or
     `energy`, a share of that of the whole adapter, kept by as few numbers as possible: directions are taken in the
     order of their energy per number, so ranks differ and a module without a worthwhile direction drops out. A rank that
-    is already as low stays. Raises UsageError, and NotMergeable for a change that no LoRA can hold.
+    is already as low stays, and so does a change of a bias. `base` is the base model; only DoRA needs it, whose delta
+    depends on it. Raises UsageError, NotMergeable for a change that no LoRA can hold, WrongFamily for another base.
     """
     if energy is not None:
         if rank is not None or keep is not None:
@@ -41,18 +48,27 @@ def resize(
             raise UsageError(f"a share of {energy} cannot be kept", hint="use a number above 0 and up to 1")
     else:
         require_limit(rank, keep)
-    plain = {name: low_rank(each, name=f"{adapter.name} at {name}")[0] for name, each in adapter.modules.items()}
+    biases = {name: each.extra["bias"] for name, each in adapter.modules.items() if "bias" in each.extra}
+    plain = _plain(adapter, Bases(base))
     if energy is not None:
-        counts = _counts(plain, energy)
+        counts = {name: max(count, name in biases) for name, count in _counts(plain, energy).items()}
         modules = {name: cut(each, rank=counts[name]) for name, each in plain.items() if counts[name]}
     else:
         modules = {name: cut(each, rank=rank, keep=keep) for name, each in plain.items()}
+    modules = {name: with_bias(each, biases.get(name)) for name, each in modules.items()}
     return Resized(
         adapter=replace(adapter, modules=modules),
         report=report_of({name: _lost(modules.get(name), each) for name, each in plain.items()}),
         before=sum(_numbers(each) for each in adapter.modules.values()),
         after=sum(_numbers(each) for each in modules.values()),
     )
+
+
+def _plain(adapter: Adapter, bases: Bases) -> dict[str, Weights]:
+    return {
+        name: low_rank(without_bias(each), name=f"{adapter.name} at {name}", base=bases.for_any(name, [each]))[0]
+        for name, each in adapter.modules.items()
+    }
 
 
 def _numbers(weights: Weights) -> int:

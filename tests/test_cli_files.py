@@ -1,6 +1,7 @@
 """The verbs on adapter files, as a person types them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from lora_diffusion.cli import run
-from lora_diffusion.files.adapter import read_adapter
+from lora_diffusion.files.adapter import read_adapter, write_adapter
+from lora_diffusion.files.checkpoint import open_checkpoint
 from lora_diffusion.files.dense import delta
 from tests import tiny
 
@@ -154,6 +156,22 @@ def test_a_conflict_is_told_per_block_and_drawn(capsys, styles, tmp_path):
     assert width(found["plot"]) > 300
     same = answer(capsys, "conflict", styles[0], styles[0])
     assert same["whole"]["cosine"] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_decomposed_adapter_is_resized_and_compared_with_its_base(capsys, base, styles, tmp_path):
+    plain = read_adapter(styles[0])
+    name = next(name for name in plain.modules if name.startswith("denoiser."))
+    norms = open_checkpoint(Path(base)).tensor(f"{name}.weight").norm(dim=1, keepdim=True) * 1.1
+    modules = {name: replace(plain.modules[name], extra={"dora_scale": norms})}
+    write_adapter(replace(plain, modules=modules), tmp_path / "dora.safetensors", dtype="fp32")
+    small = ("resize", tmp_path / "dora.safetensors", "--rank", "2", "--out", tmp_path / "small.safetensors")
+    against = ("conflict", tmp_path / "dora.safetensors", styles[0])
+    for verb in (small, against):
+        assert run(list(map(str, verb))) == 2
+        assert "--base" in capsys.readouterr().err
+    assert answer(capsys, *small, "--base", base)["report"]["layers"].keys() == {name}
+    assert read_adapter(tmp_path / "small.safetensors").modules[name].is_plain
+    assert answer(capsys, *against, "--base", base)["whole"]["modules"] == 1
 
 
 def test_an_inspection_draws_and_mends(capsys, styles, tmp_path):

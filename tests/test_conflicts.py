@@ -12,6 +12,8 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.conflicts import VERDICTS, conflict, plot_conflict
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
+from lora_diffusion.files.checkpoint import open_checkpoint
+from tests.files.samples import pipeline_folder, sample_adapter
 
 _PLACES = [
     f"denoiser.{block}.attentions.0.transformer_blocks.0.attn{kind}.to_q"
@@ -132,6 +134,33 @@ def test_other_methods_are_compared_by_their_deltas():
     whole = Weights(down=torch.empty(0), up=_dense(lora.modules[place]).float(), alpha=1.0, method="full")
     found = conflict(lora, replace(lora, name="full", modules={place: whole}))
     assert found.whole.cosine == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_decomposed_adapter_is_compared_by_its_true_delta():
+    base, name = pipeline_folder(), _PLACES[2]
+    weight = open_checkpoint(base).tensor(f"{name}.weight")
+    plain = sample_adapter().modules[name]
+    dora = Adapter(
+        name="dora",
+        family="sd1",
+        modules={name: replace(plain, extra={"dora_scale": weight.norm(dim=1, keepdim=True) * 1.2})},
+    )
+    lora = replace(dora, name="lora", modules={name: plain})
+    whole = weight.double() + _dense(plain)
+    meant = 1.2 * weight.double().norm(dim=1, keepdim=True) * whole / whole.norm(dim=1, keepdim=True) - weight.double()
+    cosine = float((meant * _dense(plain)).sum() / meant.norm() / _dense(plain).norm())
+    assert conflict(dora, lora, base=base).whole.cosine == pytest.approx(cosine, abs=1e-5)
+    assert abs(cosine) < 0.95
+    with pytest.raises(UsageError, match="depends on the base weight") as caught:
+        conflict(dora, lora)
+    assert "--base" in caught.value.hint
+
+
+def test_changes_of_biases_are_left_aside():
+    place = _PLACES[0]
+    lora = replace(_adapter(1), modules={place: _adapter(1).modules[place]})
+    biased = replace(lora.modules[place], extra={"bias": torch.ones(_OUT)})
+    assert conflict(lora, replace(lora, modules={place: biased})).whole.cosine == pytest.approx(1.0, abs=1e-6)
 
 
 def test_large_layers_are_compared_without_the_full_matrix():

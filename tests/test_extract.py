@@ -149,6 +149,51 @@ def test_other_methods_become_a_lora():
     assert _relative(dense(done.adapter.modules[name]), delta(loha).double()) < 1e-6
 
 
+_QUERY = "denoiser.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+def _decomposed(base):
+    """A DoRA of one module, and its true delta in float64 beside that base."""
+    weight, plain = open_checkpoint(base).tensor(f"{_QUERY}.weight"), sample_adapter().modules[_QUERY]
+    norms = weight.norm(dim=1, keepdim=True) * 1.3
+    whole = weight.double() + dense(plain)
+    meant = norms.double() * whole / whole.norm(dim=1, keepdim=True) - weight.double()
+    modules = {_QUERY: replace(plain, extra={"dora_scale": norms})}
+    return Adapter(name="dora", family="sd1", modules=modules), meant
+
+
+@pytest.mark.parametrize("limit", [{"rank": 4}, {"keep": 0.9}, {"energy": 0.9}])
+def test_a_decomposed_adapter_is_resized_by_its_true_delta(limit, base):
+    adapter, meant = _decomposed(base)
+    done = resize(adapter, **limit, base=base)
+    found = done.adapter.modules[_QUERY]
+    assert found.is_plain
+    values = torch.linalg.svdvals(meant)
+    best = float(values[found.rank :].norm() / values.norm())  # Eckart and Young
+    assert 1e-3 < best < 0.6
+    assert _relative(dense(found), meant) == pytest.approx(best, rel=1e-4)
+    assert done.report.total == pytest.approx(best, rel=1e-4)
+
+
+def test_a_decomposed_adapter_without_its_base_is_not_resized(base, tmp_path):
+    adapter, _ = _decomposed(base)
+    with pytest.raises(UsageError, match=f"dora at {_QUERY}.*depends on the base weight") as caught:
+        resize(adapter, rank=2)
+    assert "--base" in caught.value.hint
+    elsewhere = replace(adapter, modules={"denoiser.mid_block.nowhere": adapter.modules[_QUERY]})
+    with pytest.raises(WrongFamily, match=r"has no denoiser\.mid_block\.nowhere"):
+        resize(elsewhere, rank=2, base=base)
+
+
+@pytest.mark.parametrize("limit", [{"rank": 1}, {"energy": 0.5}])
+def test_a_change_of_a_bias_stays_in_a_resized_adapter(limit):
+    adapter = sample_adapter()
+    quiet, bias = adapter.modules[_QUERY], torch.arange(16.0)
+    modules = {**adapter.modules, _QUERY: replace(quiet, up=quiet.up * 1e-3, extra={"bias": bias})}
+    done = resize(replace(adapter, modules=modules), **limit)
+    assert torch.equal(done.adapter.modules[_QUERY].extra["bias"], bias)
+
+
 @pytest.mark.parametrize("limit", [{}, {"rank": 2, "energy": 0.5}, {"energy": 0.0}, {"keep": 0.0}])
 def test_a_size_that_is_none_is_refused(limit):
     with pytest.raises(UsageError):

@@ -34,7 +34,7 @@ def delta(weights: Weights, base: "Tensor | None" = None) -> "Tensor":
     if base is None:
         raise UsageError(
             "the delta of a weight-decomposed adapter (DoRA) depends on the base weight",
-            hint="name the base model: `blend A:1 --base BASE --method svd --rank 32 --out B` makes a plain LoRA of it",
+            hint="name the base model that it was trained on: blend, resize and conflict take one with --base",
         )
     return _decomposed(base.float(), change, weights.extra["dora_scale"].float())
 

@@ -17,7 +17,6 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.files.adapter import Adapter
-from lora_diffusion.files.checkpoint import open_checkpoint
 from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.files.metadata import TRIGGER
@@ -35,7 +34,7 @@ from lora_diffusion.generation.blending import (
 )
 from lora_diffusion.generation.distance import distance
 from lora_diffusion.generation.orthogonal import project
-from lora_diffusion.lowrank import cut, low_rank, require_limit, with_bias, without_bias
+from lora_diffusion.lowrank import Bases, cut, low_rank, require_limit, with_bias, without_bias
 from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 
 __all__ = ["Blend", "Blended", "Part", "blend", "blend_error", "collapse", "require_one_family", "truncate"]
@@ -149,7 +148,7 @@ def blend_error(result: Adapter, parts: Sequence[Part], base: Path | str | None 
 
     `base` is the base model, which parts with DoRA need.
     """
-    bases = _Bases(base)
+    bases = Bases(base)
     tables = [(adapter, module_weights(weight, adapter.modules, family=adapter.family)) for adapter, weight in parts]
     names = sorted({module for adapter, _ in tables for module in adapter.modules} | set(result.modules))
     sizes = {}
@@ -184,7 +183,7 @@ def blend(
     how = _how(chosen, rank=rank, keep=keep, density=density, seed=seed)
     taken = _checked(parts)
     kept = _protected(taken, orthogonal_to)
-    done = _Done(bases=_Bases(base))
+    done = _Done(bases=Bases(base))
     for module in sorted({module for each in taken for module in each.at}):
         done.add(module, chosen, replace(how, module=module), _terms(taken, module, done), kept)
     adapter = Adapter(
@@ -229,25 +228,11 @@ def _protected(taken: Sequence[_Taken], adapter: Adapter | None) -> str | None:
     return adapter.fingerprint
 
 
-class _Bases:
-    """Reads weights of a base model, where there is one and where they are needed."""
-
-    def __init__(self, path: Path | str | None) -> None:
-        self._checkpoint = None if path is None else open_checkpoint(Path(path))
-
-    def for_any(self, module: str, weights: Sequence[Weights]) -> Tensor | None:
-        """Return the base weight of a module where one of the weights depends on it and the base model has it."""
-        if self._checkpoint is None or not any("dora_scale" in each.extra for each in weights):
-            return None
-        key = f"{module}.weight"
-        return self._checkpoint.tensor(key) if key in self._checkpoint.tensors else None
-
-
 @dataclass(kw_only=True)
 class _Done:
     """What fills up while modules pass by: the weights, and (norm of the error, norm of what was meant) of each."""
 
-    bases: "_Bases"
+    bases: Bases
     modules: dict[str, Weights] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
     fit: dict[str, tuple[float, float]] = field(default_factory=dict)
