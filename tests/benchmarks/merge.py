@@ -1,15 +1,20 @@
 """Merging an adapter into a checkpoint of Stable Diffusion 1.5's shape, beside a plain copy of the same file.
 
-python -m tests.benchmarks.merge                fp16 to fp16, bf16, fp32 and scaled fp8; an attention adapter of rank 16
-python -m tests.benchmarks.merge --share 0.5    half the channels, for a quick look
+python -m tests.benchmarks.merge                    fp16 to fp16, bf16, fp32 and scaled fp8; attention, rank 16
+python -m tests.benchmarks.merge --share 0.5        half the channels, for a quick look
+python -m tests.benchmarks.merge --rounds 1 --to fp16
 
-Weights are random: a merge takes the same time for any. Every figure is a run in a process of its own.
+Copy and merges take turns, each in a process of its own, from a source in the page cache to a new file, until its bytes
+are on the disk. A copy reads and writes. A merge also verifies the source against the hash in it, folds, hashes what it
+writes, reads it back against that hash and the numbers that were computed, and makes the SHA-256 of the file. Weights
+are random: a merge takes the same time for any.
 """
 
 import argparse
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +25,8 @@ import torch
 
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.files.adapter import Adapter, write_adapter
-from tests.benchmarks.machine import describe, peak_gib
+from tests.benchmarks.machine import describe, spread
+from tests.memory import peak
 
 _CONFIGS = Path(__file__).parents[2] / "lora_diffusion" / "families" / "configs" / "sd1"
 _RANK = 16
@@ -80,32 +86,35 @@ def make(folder: Path, share: float) -> tuple[Path, Path]:
     return folder / "base.safetensors", folder / "style.safetensors"
 
 
-def child(base: str, style: str, out: str, precision: str) -> None:
-    """Merge once and print seconds, peak memory above the imports, and the loss."""
+def child(base: str, style: str, out: str, to: str) -> None:
+    """Copy or merge once and print seconds, those of the processor, peak memory above the imports, and the loss."""
     from lora_diffusion.files.adapter import read_adapter
     from lora_diffusion.merging import merge
 
     adapter = read_adapter(style)
-    before = peak_gib(torch.device("cpu"))
-    began = time.perf_counter()
-    done = merge(base, [(adapter, 0.8)], out, precision=precision or None)
-    took = time.perf_counter() - began
-    peak = peak_gib(torch.device("cpu")) - before
-    print(json.dumps({"seconds": took, "peak_gib": peak, "lost": done.report.total}))
+    before, used, began = peak(), os.times(), time.perf_counter()
+    lost = 0.0
+    if to == "copy":
+        copied(Path(base), Path(out))
+    else:
+        lost = merge(base, [(adapter, 0.8)], out, precision=to).report.total
+    took, after = time.perf_counter() - began, os.times()
+    cpu = after.user + after.system - used.user - used.system
+    print(json.dumps({"seconds": took, "cpu": cpu, "peak": peak() - before, "lost": lost}))
 
 
-def copied(source: Path, target: Path) -> float:
-    """Return the seconds of a plain copy that ends when the bytes are on the disk."""
-    began = time.perf_counter()
+def copied(source: Path, target: Path) -> None:
+    """Make a plain copy that ends when the bytes are on the disk."""
     shutil.copyfile(source, target)
     with target.open("rb+") as file:
         os.fsync(file.fileno())
-    return time.perf_counter() - began
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--to", nargs="+", default=["fp16", "bf16", "fp32", "fp8"])
     parser.add_argument("--child", nargs=4)
     asked = parser.parse_args()
     if asked.child:
@@ -115,20 +124,29 @@ def main() -> None:
         folder = Path(temporary)
         base, style = make(folder, asked.share)
         size = base.stat().st_size / 1e6
-        print(f"{describe(torch.device('cpu'))}; checkpoint of {size:.0f} MB in fp16\n")
-        print("| | seconds | MB/s of the source | memory above the start | share of the delta lost |")
-        print("|---|---|---|---|---|")
-        for number in range(2):  # the first also brings the file into the page cache
-            took = copied(base, folder / "copy.safetensors")
-            print(f"| plain copy, {'again' if number else 'first'} | {took:.1f} | {size / took:.0f} | | |")
-        for precision in ("", "bf16", "fp32", "fp8"):
-            out = folder / f"out-{precision}.safetensors"
-            command = [sys.executable, "-m", "tests.benchmarks.merge", "--child", str(base), str(style), str(out)]
-            done = subprocess.run([*command, precision], capture_output=True, text=True, check=True)
-            found = json.loads(done.stdout)
-            cells = f"{found['seconds']:.1f} | {size / found['seconds']:.0f} | {found['peak_gib'] * 1000:.0f} MiB"
-            print(f"| merge to {precision or 'fp16'} | {cells} | {found['lost']:.3g} |")
-            out.unlink()
+        print(f"{describe(torch.device('cpu'))}; checkpoint of {size:.0f} MB in fp16; {asked.rounds} rounds in turns\n")
+        found: dict[str, list[dict[str, float]]] = {to: [] for to in ("copy", *asked.to)}
+        for _ in range(asked.rounds):
+            for to, runs in found.items():
+                out = folder / f"out-{to}.safetensors"
+                command = [sys.executable, "-m", "tests.benchmarks.merge", "--child", base, style, out, to]
+                done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+                runs.append({**json.loads(done.stdout), "written": out.stat().st_size / 1e6})
+                out.unlink()
+        show(found, size)
+
+
+def show(found: dict[str, list[dict[str, float]]], size: float) -> None:
+    """Print medians and smallest times; the ratio of medians to those of the copy."""
+    copy = statistics.median(run["seconds"] for run in found["copy"])
+    print("| | seconds, median / min | of a copy | of the processor | MB written | memory above the start | lost |")
+    print("|---|---|---|---|---|---|---|")
+    for to, runs in found.items():
+        seconds, cpu = [run["seconds"] for run in runs], [run["cpu"] for run in runs]
+        most = max(run["peak"] for run in runs) / 1e6
+        cells = [spread(seconds), f"{statistics.median(seconds) / copy:.2f}", spread(cpu), f"{runs[0]['written']:.0f}"]
+        cells += [f"{most:.0f} MB ({most / size:.2f} of the source)", f"{runs[0]['lost']:.3g}"]
+        print(f"| {'durable copy' if to == 'copy' else f'merge to {to}'} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
