@@ -32,7 +32,8 @@ def _grid_phases(grey: Grey) -> tuple[int, int]:
     """Return the two likeliest first columns of the block grid: where slopes change most from column to column."""
     change = np.abs(3 * (grey[::4, 2:-1] - grey[::4, 1:-2]) - (grey[::4, 3:] - grey[::4, :-3]))
     within = change <= 80  # more is an edge of the picture itself
-    strength = [change[:, at::8].sum(where=within[:, at::8]) / max(within[:, at::8].sum(), 1) for at in range(8)]
+    total, count = (change * within).sum(axis=0), within.sum(axis=0)
+    strength = [total[at::8].sum() / max(count[at::8].sum(), 1) for at in range(8)]
     second, first = np.argsort(strength)[-2:]
     return (int(first) + 2) % 8, (int(second) + 2) % 8
 
@@ -67,7 +68,7 @@ def _step(values: NDArray[np.float32]) -> float | None:
     turns = values / _CANDIDATES[:, None]
     counted = (turns > 0.5) & (turns < 3.5)
     counts = counted.sum(axis=1)
-    fits = np.cos(2 * np.pi * turns).sum(axis=1, where=counted) / np.maximum(counts, 1)
+    fits = (np.cos(2 * np.pi * turns) * counted).sum(axis=1) / np.maximum(counts, 1)  # `where` is six times as slow
     several = ((turns > 1.5) & counted).sum(axis=1) > counts / 20  # one lone multiple is a pattern, not a rounding
     good = several & (counts >= _FEWEST) & (fits > 0.2 + 2.8 / np.sqrt(np.maximum(counts, 1)))
     if not good.any():

@@ -392,7 +392,7 @@ def _on_background(
     colours: Image.Image, alpha: Image.Image | None, background: Colour, notes: list[str]
 ) -> Image.Image:
     if alpha is None or alpha.getextrema() == (255, 255):
-        clean = colours.copy()
+        clean = colours  # a copy already, made by the conversion
     else:
         notes.append("transparent")
         clean = Image.new("RGB", colours.size, background)

@@ -87,13 +87,14 @@ def _distinct(boxes: list[Box]) -> list[Box]:
 
 
 def _lines(grey: Image.Image) -> list[tuple[float, float, float, float]]:
-    around = np.asarray(grey.filter(ImageFilter.BoxBlur(_AROUND))).astype(np.int16)
-    difference = np.asarray(grey).astype(np.int16) - around
+    around = np.asarray(grey.filter(ImageFilter.BoxBlur(_AROUND)))
+    difference = np.subtract(np.asarray(grey), around, dtype=np.int16)
     texture = 2 * float(np.median(np.abs(difference[::4, ::4])))  # strong texture is not ink
     contrast = min(max(_CONTRAST[0], texture), _CONTRAST[1])
     found = []
-    for ink in (difference < -contrast, difference > contrast):
-        marks = _letters_among(_marks(ink, difference), contrast, ink.shape)
+    for ink in (difference < -int(contrast), difference > int(contrast)):  # a float would convert the whole array
+        marks = _marks(ink, difference)
+        marks = marks.take(_solid(marks) & (marks.contrast > 1.3 * contrast))
         marks = marks.take(np.argsort(marks.top + marks.bottom))
         for start in range(0, len(marks), _AT_ONCE):
             found += _rows(marks.take(np.arange(start, min(start + _AT_ONCE, len(marks)))))
@@ -101,45 +102,66 @@ def _lines(grey: Image.Image) -> list[tuple[float, float, float, float]]:
 
 
 def _marks(ink: Mask, difference: NDArray[np.int16]) -> _Marks:
+    """Return the connected marks that have the size of a letter and do not touch the edge; only they are measured."""
     from scipy import ndimage
 
     labels, count = ndimage.label(ink)
-    if not _LETTERS <= count <= _MOST_MARKS:
-        return _Marks(**{name: np.zeros(0) for name in _Marks.__dataclass_fields__})
-    where = np.flatnonzero(ink)
+    where = np.flatnonzero(ink) if _LETTERS <= count <= _MOST_MARKS else np.zeros(0, np.intp)
     owner = labels.ravel()[where] - 1
-    rows, columns = np.divmod(where, ink.shape[1])
-    left, right, top, bottom = np.full(count, ink.shape[1]), np.zeros(count, np.intp), *np.zeros((2, count), np.intp)
+    boxes = _boxes(where.astype(np.int32), owner, count if len(where) else 0, ink.shape[1])
+    sized = np.flatnonzero(_sized(boxes, ink.shape))
+    if len(sized) < _LETTERS:
+        return _Marks(**{name: np.zeros(0) for name in _Marks.__dataclass_fields__})
+    number = np.full(count, -1)  # of each mark among those that are measured
+    number[sized] = np.arange(len(sized))
+    owner = number[owner]
+    where, owner = where[owner >= 0], owner[owner >= 0]
+    flat = ink.ravel().view(np.int8)
+    # where ink ends to the right and below: a stroke of any direction has about two such ends per unit of length
+    ends = 2 - flat[where + 1] - flat[where + ink.shape[1]]
+    area = np.bincount(owner, minlength=len(sized)).astype(np.float64)
+    left, top, right, bottom = boxes[sized].T
+    return _Marks(
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        area=area,
+        contrast=np.bincount(owner, np.abs(difference.ravel()[where]), minlength=len(sized)) / area,
+        thickness=2 * area / np.bincount(owner, ends, minlength=len(sized)),
+    )
+
+
+def _boxes(where: NDArray[np.int32], owner: NDArray[np.int32], count: int, width: int) -> Values:
+    """Return left, top, right and bottom of each mark, shape [count, 4], from the places of its pixels in the picture.
+
+    A tenth of the pixels is ink; ndimage.find_objects looks at all of them and takes four times as long.
+    """
+    rows = where // np.int32(width)
+    columns = where - rows * np.int32(width)
+    boxes = np.zeros((4, count), np.int32)
+    left, top, right, bottom = boxes
+    left[:] = width
     np.minimum.at(left, owner, columns)
     np.maximum.at(right, owner, columns)
     bottom[owner] = rows  # pixels come row by row, and the last one assigned stays
     top[owner[::-1]] = rows[::-1]
-    area = np.bincount(owner, minlength=count)
-    ends = np.bincount(owner, _ends(ink).ravel()[where], minlength=count)
-    contrast = np.bincount(owner, np.abs(difference.ravel()[where]), minlength=count) / area
-    counted = {"left": left, "top": top, "right": right + 1, "bottom": bottom + 1, "area": area}
-    return _Marks(
-        **{name: values.astype(np.float64) for name, values in counted.items()},
-        contrast=contrast,
-        thickness=2 * area / ends,
-    )
+    boxes[2:] += 1
+    return boxes.T.astype(np.float64)
 
 
-def _ends(ink: Mask) -> NDArray[np.int8]:
-    """Count where ink ends to the right and below: a stroke of any direction has about two per unit of length."""
-    ends = ink.astype(np.int8)
-    ends[:, :-1] -= ink[:, :-1] & ink[:, 1:]
-    ends += ink
-    ends[:-1] -= ink[:-1] & ink[1:]
-    return ends
+def _sized(boxes: Values, shape: tuple[int, ...]) -> Mask:
+    left, top, right, bottom = boxes.T
+    tall, wide = bottom - top, right - left
+    inside: Mask = (left > 0) & (top > 0) & (right < shape[1]) & (bottom < shape[0])
+    inside &= (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1]) & (wide <= 2.2 * tall)  # "w", or two letters that touch
+    return inside
 
 
-def _letters_among(marks: _Marks, contrast: float, shape: tuple[int, ...]) -> _Marks:
-    tall, wide, fill = marks.tall, marks.wide, marks.fill
-    inside = (marks.left > 0) & (marks.top > 0) & (marks.right < shape[1]) & (marks.bottom < shape[0])
-    sized = (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1]) & (wide <= 2.2 * tall)  # "w", or two letters that touch
-    solid = (fill > 0.18) & ((fill > 0.5) | (wide > 0.25 * tall))  # narrow letters are straight: i, l, 1
-    return marks.take(inside & sized & solid & (marks.contrast > 1.3 * contrast))
+def _solid(marks: _Marks) -> Mask:
+    fill = marks.fill
+    solid: Mask = (fill > 0.18) & ((fill > 0.5) | (marks.wide > 0.25 * marks.tall))  # narrow ones are straight: i, l, 1
+    return solid
 
 
 def _rows(marks: _Marks) -> list[tuple[float, float, float, float]]:
@@ -163,19 +185,33 @@ def _rows(marks: _Marks) -> list[tuple[float, float, float, float]]:
 
 def _followers(marks: _Marks) -> NDArray[np.intp]:
     """Return for each mark, sorted by its left side, the index of the next letter of its line, or -1."""
-    tall = np.maximum.outer(marks.tall, marks.tall)
-    gap = marks.left[None] - marks.right[:, None]
-    fits = (gap > -0.15 * tall) & (gap <= tall) & (marks.left[None] > marks.left[:, None])  # italics overlap
-    fits &= tall <= 1.75 * np.minimum.outer(marks.tall, marks.tall)  # capitals are 1.4 times as tall as an x
-    level = np.abs(np.subtract.outer(marks.bottom, marks.bottom)) <= np.maximum(1, 0.14 * tall)
-    level |= np.abs(np.subtract.outer(marks.top, marks.top)) <= np.maximum(1, 0.1 * tall)  # g, p and y hang
-    fits &= level & _similar(marks.contrast) & _similar(marks.thickness)
-    nearest: NDArray[np.intp] = np.where(fits, gap, np.inf).argmin(axis=1)
-    return np.where(fits.any(axis=1), nearest, -1)
+    one, other = _pairs(marks)
+    here, there = marks.take(one), marks.take(other)
+    tall, gap = np.maximum(here.tall, there.tall), there.left - here.right
+    fits = (gap > -0.15 * tall) & (gap <= tall)  # italics overlap
+    fits &= tall <= 1.75 * np.minimum(here.tall, there.tall)  # capitals are 1.4 times as tall as an x
+    level = np.abs(here.bottom - there.bottom) <= np.maximum(1, 0.14 * tall)
+    level |= np.abs(here.top - there.top) <= np.maximum(1, 0.1 * tall)  # g, p and y hang
+    fits &= level & _similar(here.contrast, there.contrast) & _similar(here.thickness, there.thickness)
+    one, other, gap = one[fits], other[fits], gap[fits]
+    farthest_first = np.lexsort((-other, -gap, one))
+    follower = np.full(len(marks), -1)
+    follower[one[farthest_first]] = other[farthest_first]  # of several the last one assigned stays
+    return follower
 
 
-def _similar(values: Values) -> Mask:
-    alike: Mask = np.maximum.outer(values, values) <= 2 * np.minimum.outer(values, values)
+def _pairs(marks: _Marks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the indices of all marks beside each other, so near that the second may follow the first."""
+    first = np.searchsorted(marks.left, marks.left, "right")
+    end = np.searchsorted(marks.left, marks.right + marks.tall.max(), "right")  # no gap is wider than a letter is tall
+    counts = np.maximum(end - first, 0)
+    one = np.repeat(np.arange(len(marks)), counts)
+    other = np.arange(len(one)) - np.repeat(np.cumsum(counts) - counts, counts) + first[one]
+    return one, other
+
+
+def _similar(here: Values, there: Values) -> Mask:
+    alike: Mask = np.maximum(here, there) <= 2 * np.minimum(here, there)
     return alike
 
 

@@ -140,7 +140,8 @@ def _clustered(colours: NDArray[np.float64], shares: NDArray[np.float64], count:
     found: list[tuple[Rgb, float]] = []
     for index in range(len(colours)):
         if free[index]:
-            near = free & (np.linalg.norm(places - places[index], axis=1) <= _ALIKE)
+            away = places - places[index]
+            near = free & (np.einsum("ij,ij->i", away, away) <= _ALIKE**2)  # linalg.norm takes four times as long
             free &= ~near
             total = float(shares[near].sum())
             red, green, blue = np.rint(shares[near] @ colours[near] / total).astype(int).tolist()

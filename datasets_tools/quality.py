@@ -71,13 +71,15 @@ def quality_of(image: "Image", detail: "Image | None" = None) -> Quality:
     from datasets_tools.lettering import lettering_of
     from datasets_tools.palette import palette_of
 
-    image = image.convert("RGB")
+    image = image if image.mode == "RGB" else image.convert("RGB")
     factor = max(min(image.size) // _SIDE, math.ceil(math.sqrt(image.width * image.height / _AREA)), 1)
     image = image.reduce(factor) if factor > 1 else image
     grey = image.convert("L")
     return Quality(
         blur=blur_of(np.asarray(grey).astype(np.int16)),
-        blockiness=None if detail is None else blockiness_of(np.asarray(detail.convert("L")).astype(np.int16)),
+        blockiness=None
+        if detail is None
+        else blockiness_of(np.asarray(detail if detail.mode == "L" else detail.convert("L")).astype(np.int16)),
         border=border_of(np.asarray(image)),
         lettering=lettering_of(grey),
         colours=palette_of(image),

@@ -19,13 +19,15 @@ from PIL import Image
 
 SOURCE = Path(__file__).parents[2]
 CHILD = """
-import json, sys, time
+import json, resource, sys, time
 from lora_diffusion.cli import run
 from tests.memory import peak, workers_watched
 began = time.perf_counter()
 with workers_watched() as largest:
     code = run(sys.argv[1:])
-found = {"seconds": time.perf_counter() - began, "peak": peak(), "worker": largest.peak, "code": code}
+used = [resource.getrusage(which) for which in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+cpu = sum(each.ru_utime + each.ru_stime for each in used)
+found = {"seconds": time.perf_counter() - began, "cpu": cpu, "peak": peak(), "worker": largest.peak, "code": code}
 print(json.dumps(found), file=sys.stderr)
 """
 
@@ -75,17 +77,17 @@ def memory(found: dict[str, float]) -> str:
     return f"{found['peak'] / 1e6:.0f} MB{worker}"
 
 
-def decoding(folder: Path) -> float:
-    """Return the seconds in which all cores decode every picture of a folder, and do nothing else."""
+def decoding(folder: Path) -> tuple[float, float]:
+    """Return the seconds, and those of CPU time, in which all cores decode every picture of a folder, nothing else."""
 
     def decode(file: Path) -> None:
         with Image.open(file) as image:
             image.load()
 
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(decode, sorted(folder.glob("*.jpg"))))
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - used
 
 
 def main() -> None:
@@ -108,11 +110,12 @@ def main() -> None:
         if asked.camera:
             folder = Path(temporary, "camera")
             camera_pictures(folder, asked.camera)
-            alone = decoding(folder)
+            alone, used = decoding(folder)
             found = measured("check", str(folder), "--json")
             print(
                 f"{asked.camera} pictures of 12 megapixels: decoding {alone:.1f} s, check {found['seconds']:.1f} s "
-                f"({found['seconds'] / alone:.2f} times), {memory(found)}"
+                f"({found['seconds'] / alone:.2f} times); CPU time of each {1000 * used / asked.camera:.0f} and "
+                f"{1000 * found['cpu'] / asked.camera:.0f} ms ({found['cpu'] / used:.2f} times), {memory(found)}"
             )
 
 
