@@ -123,7 +123,8 @@ def test_a_reference_stands_wherever_an_adapter_does(tell, files, tmp_path):
     assert sorted(parents) == [["Ink@1", 0.5], ["Paper@1", -1.0]]
     assert tell("inspect", "ink@1")["modules"] == {"denoiser": 1}
     tell("export", "ink", tmp_path / "exported.safetensors")
-    assert read_adapter(tmp_path / "exported.safetensors").metadata["modelspec.title"] == "Ink"
+    exported = deltas(read_adapter(tmp_path / "exported.safetensors"))
+    assert all(torch.allclose(value, one[name], rtol=1e-2, atol=1e-2) for name, value in exported.items())
     tell("resize", "both", "--rank", "1", "--out", tmp_path / "small.safetensors")
     assert tell("conflict", "ink", "paper")["blocks"]
 
