@@ -16,6 +16,8 @@ __all__ = ["head", "history", "record"]
 
 _PICTURE = re.compile(r"picture:[0-9a-f]{32}|image:[0-9a-f]{64}")
 
+_LONGEST = 200
+
 
 def history(store: Store, ref_or_name: str, limit: int, before: int) -> list[Event]:
     """Return events, newest first; as `Library.history` says."""
@@ -60,6 +62,11 @@ def head(store: Store) -> str:
 
 def record(store: Store, what: str, *, by: str, when: str, said: Mapping[str, Any]) -> None:
     """Write an event that changed no row; as `Library.record` says."""
-    reason = json.dumps(dict(said), ensure_ascii=False, allow_nan=False) if said else ""
+    if not what.strip() or not what.isprintable() or len(what) > _LONGEST:
+        raise UsageError(f"{what[:_LONGEST]!a} says not what was done", hint="give it a short name")
+    try:
+        reason = json.dumps(dict(said), ensure_ascii=False, allow_nan=False) if said else ""
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"what was said to {what!r} is no JSON: {error}", hint="give plain values") from error
     with store.writing(by=by, when=when, reason=reason) as writing:
         writing.finish(what, "studio", changes_rows=False)

@@ -16,7 +16,6 @@ from lora_diffusion.library.schema import KEYS
 __all__ = ["Writing", "event_hash", "fold", "row_name"]
 
 Row = dict[str, Any]
-SAID = "said"  # among the rows of an event; no table has this name
 _EVENT = ("number", "at", "by", "what", "subject", "reason", "before", "after", "previous")
 
 
@@ -48,10 +47,6 @@ class Writing:
             names, marks = ", ".join(f'"{column}"' for column in new), ", ".join("?" * len(new))
             self.connection.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(new.values()))
         self._record(row_name(table, key), {column: old[column] for column in new if old}, new)
-
-    def say(self, said: Mapping[str, Any]) -> None:
-        """Put into the event what changes no row."""
-        self._after[SAID] = dict(said)
 
     def _record(self, name: str, before: Row, after: Row) -> None:
         known = self._after.setdefault(name, {})
@@ -100,8 +95,6 @@ def fold(events: Iterable[Mapping[str, Any]], defaults: Mapping[str, Row]) -> di
     for event in events:
         for name, columns in json.loads(event["after"]).items():
             table = name.partition("/")[0]
-            if name == SAID:
-                continue
             rows.setdefault(name, dict(defaults.get(table, {}))).update(columns)
     return rows
 

@@ -257,6 +257,17 @@ def test_the_history_tells_who_changed_what_when_and_why(library, files):
     assert [each.number for each in library.history(before=2)] == [1]
 
 
+def test_what_is_done_beside_the_library_stands_in_the_same_history(library, files):
+    library.add(files[0], name="Ink", **ANN)
+    library.record("sign in", **BEN, said={"from": "10.0.0.7"})
+    told = library.history(limit=1)[0]
+    assert (told.what, told.by, told.reason) == ("sign in", "ben", '{"from": "10.0.0.7"}')
+    assert library.verify() == []
+    for what, said in (("", {}), ("a\nb", {}), ("x", {"y": float("nan")}), ("x", {"y": object()})):
+        with pytest.raises(UsageError):
+            library.record(what, **BEN, said=said)
+
+
 def test_files_of_the_library_are_read_only_and_their_own(library, files, tmp_path):
     mine = shutil.copy(files[0], tmp_path / "mine.safetensors")
     version = library.add(mine, name="Ink", **ANN)
