@@ -65,6 +65,8 @@ def set_rights(
     wanted = {key: _checked(key, value) for key, value in given.items() if value is not None}
     if not wanted:
         raise InvalidSetting("nothing is stated", hint=f"give one of {', '.join(_FIELDS)}")
+    if files is not None and not files:
+        raise InvalidSetting("no picture is named", hint="name some, or leave the names out for all pictures")
     folder = Path(folder)
     with locked(list_folder(folder).folder):
         table = _Table.read(list_folder(folder))

@@ -73,7 +73,7 @@ class Datasets:
             return _demo(id.removeprefix(_DEMO))
         row = self._store.row("select * from datasets where id = ? and not removed", (id,))
         if row is None:
-            raise NotFound("there is no such set of pictures", hint="choose one on the page Pictures")
+            raise NotFound("there is no such set of pictures", hint="choose one on the page Picture sets")
         return _from(row)
 
     def writable(self, id: str) -> PictureSet:

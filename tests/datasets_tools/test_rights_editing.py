@@ -86,6 +86,7 @@ def test_a_value_stated_for_all_cannot_be_taken_back_for_one(folder):
         ({"source": "@SUM(A1)"}, "formula"),
         ({"owner": "x" * 1001}, "1001 signs"),
         ({}, "nothing is stated"),
+        ({"files": [], "owner": "Ana"}, "no picture is named"),
         ({"files": ["nothere.png"], "owner": "Ana"}, "not a picture"),
         ({"files": ["../a.png"], "owner": "Ana"}, "not a picture"),
     ],

@@ -1,0 +1,75 @@
+"""One picture of a set: which one, what was found on it, its caption, whether it is left out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from webui.context import Context
+from webui.pages._datasets_view import picture
+
+__all__ = ["PicturePanel", "beside"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PicturePanel:
+    """The panel beside the grid. `picker` holds the name of the picture that is shown."""
+
+    group: gr.Column
+    tools: gr.Column
+    picker: gr.Dropdown
+    previous: gr.Button
+    next: gr.Button
+    shown: gr.HTML
+    caption: gr.Textbox
+    save: gr.Button
+    leave: gr.Button
+    take: gr.Button
+
+    @classmethod
+    def build(cls, ctx: Context) -> "PicturePanel":
+        t = ctx.t
+        with gr.Column(scale=2, min_width=300, visible=False) as group:
+            picker = gr.Dropdown([], label=t("datasets.picture"))
+            with gr.Row():
+                previous = gr.Button(f"← {t('datasets.previous')}", size="sm", min_width=100)
+                after = gr.Button(f"{t('datasets.next')} →", size="sm", min_width=100)
+            shown = gr.HTML()
+            with gr.Column(visible=False) as tools:
+                caption = gr.Textbox(
+                    label=t("datasets.caption"), info=t("datasets.caption_info"), lines=3, max_length=8000
+                )
+                save = gr.Button(t("datasets.save_caption"), variant="primary")
+                leave = gr.Button(t("datasets.leave_out"), visible=False)
+                take = gr.Button(t("datasets.take_in"), visible=False)
+        return cls(
+            group=group, tools=tools, picker=picker, previous=previous, next=after, shown=shown, caption=caption,
+            save=save, leave=leave, take=take,
+        )  # fmt: skip
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.group, self.picker, self.shown, self.caption, self.leave, self.take]
+
+    def updates(self, ctx: Context, view: Any, file: str) -> list[Any]:
+        """Return what `outputs` become for a picture of a set; the first one where that is not there."""
+        rows = {row.file: row for row in view.pictures}
+        if not rows:
+            return [gr.update(visible=False), gr.update(choices=[], value=None), "", "", gr.update(), gr.update()]
+        row = rows.get(file) or view.pictures[0]
+        return [
+            gr.update(visible=True),
+            gr.update(choices=list(rows), value=row.file),
+            picture(ctx, row),
+            row.caption,
+            gr.update(visible=not row.excluded),
+            gr.update(visible=row.excluded),
+        ]
+
+
+def beside(view: Any, file: str | None, step: int) -> str:
+    """Return the picture before or after one, in a ring."""
+    files = [row.file for row in view.pictures]
+    if not files:
+        return ""
+    return str(files[(files.index(file) + step) % len(files)]) if file in files else str(files[0])

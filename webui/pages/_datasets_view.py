@@ -1,0 +1,84 @@
+"""A set as HTML: its health, its pictures in a grid, one picture, the list of changes."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+
+from webui.context import Context
+from webui.pages._datasets_words import advice, reason, said, title
+from webui.users import allows
+
+__all__ = ["PICKS", "grid", "header", "health", "history", "picture"]
+
+PICKS = """
+element.addEventListener('click', (event) => {
+  const pick = event.target.closest('[data-file]');
+  if (pick) trigger('select', { file: pick.dataset.file });
+});
+"""
+"""What makes a click on a picture of the grid, or Enter on it, the event `select` with its name."""
+
+
+def header(ctx: Context, request: gr.Request, row: Any) -> str:
+    """Return name, owner and counts of a set, with the way to teach it and why it cannot be changed."""
+    creator = allows(ctx.user(request), "creator")
+    note = ctx.t("datasets.read_only") if row.read_only else "" if creator else ctx.t("datasets.look_only")
+    return ctx.render("datasets_head", row=row, may=creator, note=note)
+
+
+def health(ctx: Context, view: Any) -> str:
+    """Return score, what would raise it, what costs points, sizes; nothing while it is not known."""
+    if view.health is None:
+        return ""
+    changes = [
+        {"points": each.points, "title": title(ctx, each.code), "remedy": advice(ctx, each.code) or each.remedy}
+        for each in view.health.changes
+    ]
+    return ctx.render(
+        "datasets_health",
+        health=view.health,
+        changes=changes,
+        reasons=[reason(ctx, each) for each in view.health.reasons],
+        whole=[said(ctx, one) for one in view.health.findings],
+        rights=_rights_sentence(ctx, [each.rights_problem for each in view.pictures if not each.excluded]),
+    )
+
+
+def grid(ctx: Context, view: Any, selected: str) -> str:
+    """Return the pictures as buttons, each with its crop and what was found."""
+    return ctx.render("datasets_grid", pictures=[_shown(ctx, row) for row in view.pictures], selected=selected)
+
+
+def picture(ctx: Context, row: Any) -> str:
+    """Return one picture large, with all that was found and its rights."""
+    stated = [(ctx.t(f"datasets.{key}"), value) for key, value in asdict(row.rights).items() if value]
+    return ctx.render("datasets_picture", each=_shown(ctx, row), rights=stated)
+
+
+def history(ctx: Context, request: gr.Request, id: str) -> str:
+    """Return the changes as a table, the latest first."""
+    return ctx.render("datasets_history", entries=ctx.act(request, "datasets.history", id=id))
+
+
+def _shown(ctx: Context, row: Any) -> dict[str, Any]:
+    findings = [said(ctx, one) for one in row.findings if one.code != "image-excluded"]
+    return {"row": row, "src": ctx.file(row.path), "box": _box(row.crop), "findings": findings}
+
+
+def _box(crop: Sequence[float] | None) -> str:
+    """Return where the crop lies as CSS; the numbers are ours."""
+    if crop is None:
+        return ""
+    return ";".join(f"{side}:{100 * share:.2f}%" for side, share in zip(_SIDES, crop, strict=True))
+
+
+_SIDES = ("left", "top", "width", "height")
+
+
+def _rights_sentence(ctx: Context, problems: Sequence[str]) -> str:
+    for problem in ("expired", "missing"):
+        if problem in problems:
+            return ctx.t(f"datasets.rights_{problem}", n=problems.count(problem), total=len(problems))
+    return ctx.t("datasets.rights_fine", total=len(problems))

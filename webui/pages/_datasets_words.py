@@ -1,0 +1,68 @@
+"""What the checks found, in the words of the page: titles and advice in the visitor's language."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from datasets_tools import Finding, title_of
+from webui.context import Context
+from webui.text import catalogue
+
+__all__ = ["Said", "advice", "reason", "said", "title"]
+
+_LOOKS = {"blocks": ("blocked", "✖"), "warns": ("in_review", "!"), "notes": ("draft", "i")}
+"""Severity -> colour of its badge, and the sign that says the same without colour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """A finding as the templates show it. `advice` is empty where the checks' own words serve."""
+
+    title: str
+    look: str
+    sign: str
+    severity: str
+    file: str
+    reason: str
+    remedy: str
+    advice: str
+
+
+def said(ctx: Context, one: Finding) -> Said:
+    """Return a finding with its title and advice in the visitor's language."""
+    look, sign = _LOOKS[one.severity]
+    return Said(
+        title=title(ctx, one.code),
+        look=look,
+        sign=sign,
+        severity=ctx.t(f"datasets.{one.severity}"),
+        file=one.file,
+        reason=one.reason,
+        remedy=one.remedy,
+        advice=advice(ctx, one.code),
+    )
+
+
+def title(ctx: Context, code: str) -> str:
+    """Return what a finding is called."""
+    key = f"datasets.f_{code.replace('-', '_')}"
+    return ctx.t(key) if key in catalogue() else title_of(code)
+
+
+def advice(ctx: Context, code: str) -> str:
+    """Return what to do about a finding in this language; empty where the checks say it better."""
+    key = f"datasets.r_{code.replace('-', '_')}"
+    return ctx.t(key) if key in catalogue() else ""
+
+
+def reason(ctx: Context, text: str) -> tuple[str, str]:
+    """Return points and title of a line such as "-12: no captions"."""
+    points, _, name = text.partition(": ")
+    code = _codes().get(name.casefold())
+    return points, title(ctx, code) if code else name
+
+
+@cache
+def _codes() -> dict[str, str]:
+    keys = [key.removeprefix("datasets.f_") for key in catalogue() if key.startswith("datasets.f_")]
+    codes = [key.replace("_", "-") for key in keys]
+    return {title_of(code).casefold(): code for code in codes}
