@@ -345,6 +345,18 @@ def test_a_clock_that_is_set_back_changes_nothing(home, jobs):
     assert ledger(home) == ["begin a", *(f"step a {step}" for step in range(1, 61)), "end a"]
 
 
+def test_a_server_that_is_killed_with_its_group_takes_nothing_along(home, jobs):
+    job = training(jobs, "a", 40)
+    code = (
+        "import os, sys; from pathlib import Path; from webui.jobs import Jobs;"
+        "Jobs(Path(sys.argv[1]), keeper=sys.argv[2:]).wake(); os.killpg(0, 9)"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code, str(home / "jobs.db"), *KEEPER], start_new_session=True)
+    assert server.wait() == -9
+    until(lambda: jobs.get(job.id).state == "done")
+    assert ledger(home) == ["begin a", *(f"step a {step}" for step in range(1, 41)), "end a"]
+
+
 def test_waking_starts_one_keeper_however_often_it_is_called(home, jobs):
     note(jobs, "a", 0.2)
     for _ in range(5):
