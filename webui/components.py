@@ -7,7 +7,14 @@ import gradio as gr
 
 from webui.context import Context
 
-__all__ = ["banner", "facts", "heading", "problem", "shots"]
+__all__ = ["banner", "facts", "heading", "pickable", "picked", "problem", "shots"]
+
+_PICK = """
+element.addEventListener("click", (event) => {
+  const found = event.target.closest("[data-pick]");
+  if (found) trigger("select", { pick: found.dataset.pick });
+});
+"""
 
 
 def heading(ctx: Context, title: str, intro: str = "") -> None:
@@ -42,3 +49,16 @@ def facts(ctx: Context, rows: Sequence[tuple[str, object]], *, caption: str = ""
 def problem(ctx: Context, text: str, hint: str = "") -> str:
     """Return what went wrong and the next step as HTML, announced to screen readers."""
     return ctx.render("problem", text=text, hint=hint)
+
+
+def pickable(**options: Any) -> gr.HTML:
+    """Return a place for HTML whose buttons with data-pick can be picked: its `select` event tells which.
+
+    Pictures are shown by their address under /files, never as components of Gradio: those copy every file into a cache.
+    """
+    return gr.HTML(js_on_load=_PICK, **options)
+
+
+def picked(event: gr.EventData) -> str:
+    """Return the data-pick of what was picked."""
+    return str(event._data.get("pick", ""))

@@ -85,6 +85,7 @@ class Context:
     def shot(self, picture: Any) -> dict[str, Any]:
         """Return a picture of the library as the templates show one; its link opens it in Create."""
         return {
+            "id": picture.id,
             "src": self.file(picture.path),
             "alt": picture.settings.get("prompt", ""),
             "caption": picture.settings.get("prompt", ""),

@@ -3,13 +3,20 @@
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lora_diffusion import LibraryPicture, LoraDiffusionError, read_settings
+from lora_diffusion import (
+    LibraryPicture,
+    LoraDiffusionError,
+    join_prompt,
+    reusable_settings,
+    split_prompt,
+)
+from lora_diffusion import samplers as known_samplers
 from webui.actions import At, action
 from webui.actions.bases import path_of
 from webui.errors import BadRequest
@@ -35,6 +42,7 @@ class Style(BaseModel):
     schedule: Annotated[str, Field(max_length=200)] = ""
 
 
+Words = Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=MAX_STYLES)]
 Styles = Annotated[tuple[Style, ...], Field(max_length=MAX_STYLES)]
 
 
@@ -65,6 +73,7 @@ class Drawn:
     event: str
     done: int = 0
     total: int = 0
+    number: int = 0
     before: int = 0
     preview: str = ""
     picture: LibraryPicture | None = None
@@ -87,9 +96,9 @@ def _drawing(at: At, settings: Settings, request: Mapping[str, Any], used: Mappi
             if kind == "picture":
                 yield Drawn(event=kind, picture=_keep(at, Path(event["path"]), event.get("settings") or {}, used))
             elif kind == "step":
-                yield Drawn(event=kind, done=event["done"], total=event["of"])
+                yield Drawn(event=kind, done=event["done"], total=event["of"], number=event["picture"])
             elif kind == "preview":
-                yield Drawn(event=kind, preview=event.get("jpeg", ""))
+                yield Drawn(event=kind, preview=event["jpeg"], number=event["picture"])
             else:
                 reason, hint = str(event.get("reason", "")), str(event.get("hint", ""))
                 yield Drawn(event=kind, before=int(event.get("before", 0)), reason=reason, hint=hint)
@@ -188,13 +197,35 @@ def judge(
 def reuse(at: At, *, upload: Uploaded = "", id: Id | Literal[""] = "") -> dict[str, Any]:
     """Return the settings inside a PNG that was made here or by another program, or of a picture of the library."""
     if id:
-        return _again(at, dict(at.studio.library.picture(id).settings))
-    found = read_settings(at.studio.upload(upload))
-    return _again(at, {**vars(found)} if hasattr(found, "__dict__") else {})
+        picture = at.studio.library.picture(id)
+        return _again(at, {**picture.settings, "adapters": dict(picture.adapters)})
+    return _again(at, asdict(reusable_settings(at.studio.upload(upload))))
 
 
-def split_prompt(text: str):
-    return text, []
+@action(role="viewer", writes=False)
+def samplers(at: At) -> list[dict[str, str]]:
+    """List the ways to take the steps, with when to take each."""
+    return [{"name": each.name, "title": each.title, "says": each.says} for each in known_samplers()]
+
+
+@action(role="viewer", writes=False)
+def with_words(at: At, *, prompt: Text, words: Words) -> str:
+    """Return a prompt that begins with these triggers, and holds no other trigger of the library at its beginning."""
+    known = {each.details.trigger for each in at.studio.library.versions(every=True)} - {""}
+    parts = [part.strip() for part in prompt.split(",")]
+    return ", ".join([*words, *(part for part in parts if part and part not in known)])
+
+
+@action(role="viewer", writes=False)
+def as_text(at: At, *, prompt: Text, styles: Styles = ()) -> str:
+    """Return a prompt with its styles as other programs write them: <lora:name:0.8>."""
+    return join_prompt(prompt, [(each.ref.partition("@")[0], each.weight, None) for each in styles])
+
+
+@action(role="viewer", writes=False)
+def from_text(at: At, *, text: Annotated[str, Field(max_length=6000)]) -> dict[str, Any]:
+    """Take <lora:name:0.8> out of a prompt and return the styles of the library that it names."""
+    return _again(at, {"prompt": text})
 
 
 def _again(at: At, said: dict[str, Any]) -> dict[str, Any]:
