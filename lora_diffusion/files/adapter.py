@@ -94,7 +94,7 @@ def read_adapter(path: Path | str, *, name: str | None = None) -> Adapter:
 
 def from_source(source: Source, *, name: str | None = None) -> Adapter:
     """Read an adapter from files whose headers are known."""
-    found = recognise(source.keys, source.metadata)
+    found = recognise(source.keys, source.metadata, source=source.path.name)
     source.verify()
     parts = parts_of(source.tensors(), source.metadata)
     modules = assemble(parts, source=source.path.name)

@@ -35,9 +35,10 @@ def assemble(parts: Parts, *, source: str) -> dict[str, Weights]:
     Raises CorruptFile naming the first tensor or module that is wrong, UnknownDialect for an adapter of another family
     or method.
     """
-    if kind := foreign((*parts.unplaced, *parts.pieces)):
+    if kind := foreign(names := (*parts.unplaced, *parts.pieces)):
         said, hint = refusal(kind)
-        raise UnknownDialect(f"{source}: {said}", hint=hint)
+        first = next(name for name in names if foreign((name,)) == kind)
+        raise UnknownDialect(f"{source}: {said}; the first of its names is {first!r}", hint=hint)
     if parts.unplaced:
         others = f" (and {len(parts.unplaced) - 1} others)" if len(parts.unplaced) > 1 else ""
         raise CorruptFile(f"{source}: no place for tensor {parts.unplaced[0]!r}{others}", hint=_NEXT_STEP)

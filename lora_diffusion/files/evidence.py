@@ -62,10 +62,12 @@ def contradiction(modules: Mapping[str, Weights], keys: Collection[str], family:
 def _named_family(modules: Mapping[str, Weights], keys: Collection[str]) -> tuple[str, str] | None:
     if any(name.startswith("text_encoder_2.") for name in modules):
         return "sdxl", "modules of a second text encoder"
-    if any(key.startswith(("lora_te1_", "lora_te2_")) for key in keys):
-        return "sdxl", "prefix lora_te1 or lora_te2 of two text encoders"
-    deep = next((name for name in modules if _DEEP.match(name)), "")
-    return ("sdxl", f"the second transformer at {deep}") if deep else None
+    if deep := next((name for name in modules if _DEEP.match(name)), ""):
+        return "sdxl", f"the second transformer at {deep}"
+    # diffusers 0.42 writes the only encoder of Stable Diffusion 1 and 2 as the first of two; its denoiser tells better
+    if any(key.startswith("lora_te1_") for key in keys) and _context_family(modules) is None:
+        return "sdxl", "prefix lora_te1 of two text encoders"
+    return None
 
 
 def width_family(modules: Mapping[str, Weights]) -> tuple[str, str] | None:

@@ -75,7 +75,7 @@ def inspect_adapter(path: Path | str) -> Inspection:
         source = source_of(Path(path))
     except CorruptFile as error:
         return _unreadable(str(path), "", {}, "damaged", error)
-    dialect = recognise(source.keys, source.metadata).name
+    dialect = recognise(source.keys, source.metadata, source=source.path.name).name
     try:
         parts = parts_of(source.tensors(), source.metadata)
     except CorruptFile as error:

@@ -30,22 +30,23 @@ def is_convolution(module: str, family: str) -> bool:
 def with_usual_dimensions(modules: Mapping[str, Weights], family: str) -> tuple[dict[str, Weights], tuple[str, ...]]:
     """Return the modules with the dimensions that the base weights have, and a line for what was reshaped.
 
-    Only 1x1 kernels change: a larger one at a Linear is no spelling but an error, left for the base to find. Flattened
-    kernels of LoHa and LoKr are named, which is no repair: their tensors stay as they are.
+    A larger kernel at a Linear is no spelling but an error, left for the base to find. Flattened kernels of LoHa and
+    LoKr are named, which is no repair: their tensors stay as they are; that of a LoRA gets its dimensions.
     """
     result, reshaped = {}, 0
     for name, weights in modules.items():
         ndim = 4 if is_convolution(name, family) else 2
-        usual = _reshaped(weights, ndim)
+        side = 1 if name.endswith(_ONE_BY_ONE) else 3
+        usual = _reshaped(weights, ndim, side)
         reshaped += usual is not weights
         if ndim == 4 and len(usual.shape) == 2:
-            usual = _with_kernel(usual, 1 if name.endswith(_ONE_BY_ONE) else 3)
+            usual = _with_kernel(usual, side)
         result[name] = _with_usual_norms(usual)
-    line = f"1x1 convolutions stored in other dimensions than the base has: reshaped ({reshaped} modules)"
+    line = f"convolutions stored in other dimensions than the base has: reshaped ({reshaped} modules)"
     return result, (line,) if reshaped else ()
 
 
-def _reshaped(weights: Weights, ndim: int) -> Weights:
+def _reshaped(weights: Weights, ndim: int, side: int) -> Weights:
     if weights.method == "full":
         return _reshaped_whole(weights, ndim)
     if weights.method == "lokr" and ndim == 2 and weights.down.ndim == 4 and weights.down.shape[2:].numel() == 1:
@@ -55,10 +56,11 @@ def _reshaped(weights: Weights, ndim: int) -> Weights:
         return weights
     if down.ndim == up.ndim == ndim or (down.shape[2:].numel() != 1 and ndim == 2):
         return weights
-    kernel = tuple(down.shape[2:]) or (1, 1)
+    # 2-D factors at a larger kernel hold it flattened: [r, in * kh * kw]
+    kernel = tuple(down.shape[2:]) or ((1, 1) if down.shape[1] % side**2 else (side, side))
     if ndim == 2:
         return replace(weights, down=down.flatten(1), up=up.flatten(1))
-    return replace(weights, down=down.reshape(*down.shape[:2], *kernel), up=up.reshape(*up.shape[:2], 1, 1))
+    return replace(weights, down=down.reshape(down.shape[0], -1, *kernel), up=up.reshape(*up.shape[:2], 1, 1))
 
 
 def _reshaped_whole(weights: Weights, ndim: int) -> Weights:

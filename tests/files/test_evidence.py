@@ -35,6 +35,17 @@ def test_names_and_widths_tell_the_family(module, inside, family, tmp_path):
     assert read_adapter(_file(tmp_path / "a.safetensors", module, inside)).family == family
 
 
+@pytest.mark.parametrize(("inside", "family"), [(768, "sd1"), (1024, "sd2"), (2048, "sdxl"), (8, "sdxl")])
+def test_the_denoiser_tells_more_than_the_first_encoder_of_two(inside, family, tmp_path):
+    """diffusers writes the one text encoder of Stable Diffusion 1 and 2 as lora_te1."""
+    modules = {f"lora_te1_{_TEXT}_self_attn_q_proj": 768, f"{_MID}_0_attn2_to_k": inside}
+    tensors = {f"{name}.lora_down.weight": torch.ones(2, width) for name, width in modules.items()}
+    tensors |= {f"{name}.lora_up.weight": torch.ones(8, 2) for name in modules}
+    save(tensors, tmp_path / "a.safetensors")
+    assert read_adapter(tmp_path / "a.safetensors").family == family
+    assert inspect_adapter(tmp_path / "a.safetensors").findings == ()
+
+
 @pytest.mark.parametrize(
     ("said", "module", "inside", "contradicts"),
     [
@@ -74,8 +85,10 @@ def test_metadata_that_contradicts_the_names_is_an_anomaly(said, module, inside,
 )
 def test_a_healthy_adapter_of_another_kind_is_named(module, leaves, kind, tmp_path):
     path = _file(tmp_path / "a.safetensors", module, leaves=leaves)
-    with pytest.raises(UnknownDialect, match=rf"this is .*{kind}.* not supported"):
+    with pytest.raises(UnknownDialect, match=rf"a\.safetensors: this is .*{kind}.* not supported; the first") as caught:
         read_adapter(path)
+    assert module.removeprefix("base_model.model.") in str(caught.value)
+    assert "LoRA, DoRA, LoHa, LoKr" in caught.value.hint
 
 
 def test_inspecting_an_adapter_of_another_kind_says_so_once(tmp_path):

@@ -131,6 +131,38 @@ MALFORMED = {
         lambda: _renamed(_diffusers()[0], lambda key: key.replace("unet.", "unet.base_model.model.")),
         "base_model.model.",
     ),
+    "text_model doubled": (
+        lambda: _renamed(_kohya(), lambda key: key.replace("text_model_", "text_model_text_model_")),
+        "text_model written twice",
+    ),
+    "text_model doubled in diffusers": (
+        lambda: _renamed(_diffusers()[0], lambda key: key.replace("text_model.", "text_model.text_model.")),
+        "text_model written twice",
+    ),
+    "a compiled model on several devices": (
+        lambda: _renamed(_diffusers()[0], lambda key: key.replace("unet.", "unet.module._orig_mod.")),
+        "was wrapped in",
+    ),
+    "a wrapper around everything": (
+        lambda: _renamed(_diffusers()[0], lambda key: f"module.{key}"),
+        "was wrapped in",
+    ),
+    "prefix of PEFT before kohya": (
+        lambda: _renamed(_kohya(), lambda key: f"base_model.model.{key}"),
+        "was wrapped in",
+    ),
+    "prefix of PEFT inside kohya": (
+        lambda: _renamed(_kohya(), lambda key: key.replace("lora_unet_", "lora_unet_base_model_model_")),
+        "twice",
+    ),
+    "the name of the adapter": (
+        lambda: _renamed(_diffusers()[0], lambda key: key.replace(".weight", ".default_0.weight")),
+        "name of the adapter",
+    ),
+    "the name of the adapter in kohya": (
+        lambda: _renamed(_kohya(), lambda key: key.replace(".weight", ".default.weight")),
+        "name of the adapter",
+    ),
     "alphas as lists": (lambda: _alphas(_kohya(), lambda alpha: alpha.reshape(1)), "list of one number"),
     "transposed": (_transposed, "transposed"),
     "two dialects": (_mixed, "several dialects"),
@@ -326,3 +358,25 @@ def _by_other_programs(dialect, modules):
     if dialect == "peft":
         return tensors, {"adapter_config": json.dumps({"peft_type": "LORA", **config})}
     return tensors, {"lora_adapter_metadata": json.dumps({f"unet.{key}": value for key, value in config.items()})}
+
+
+@pytest.mark.parametrize("start", ["", "base_model.model."])
+def test_two_adapters_in_one_file_are_refused_and_not_mixed(start, tmp_path):
+    keys = iter(("one", "two") * 1000)
+    tensors = _renamed(_diffusers()[0], lambda key: key.replace("unet.", f"{start or 'unet.'}"))
+    tensors = {key.replace(".weight", f".{next(keys)}.weight"): each for key, each in tensors.items()}
+    save(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(CorruptFile, match=r"no place for tensor .*\.two\.weight"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(("inside", "kernel"), [(36, (3, 3)), (35, (1, 1))])
+def test_a_flattened_kernel_of_a_lora_gets_its_dimensions(inside, kernel, tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    down, up = torch.randn(4, inside, generator=draw), torch.randn(8, 4, generator=draw)
+    save(
+        {"lora_unet_conv_in.lora_down.weight": down, "lora_unet_conv_in.lora_up.weight": up}, tmp_path / "a.safetensors"
+    )
+    (weights,) = read_adapter(tmp_path / "a.safetensors").modules.values()
+    assert weights.shape == (8, inside // (kernel[0] * kernel[1]), *kernel)
+    assert torch.allclose(delta(weights).flatten(1), up @ down, atol=1e-5)

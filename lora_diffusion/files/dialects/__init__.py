@@ -71,18 +71,20 @@ def dialect(name: str) -> Dialect:
     return dialects()[name]
 
 
-def recognise(keys: Collection[str], metadata: Mapping[str, str]) -> Dialect:
-    """Return the dialect that claims most of these keys. Raises UnknownDialect showing the first keys."""
+def recognise(keys: Collection[str], metadata: Mapping[str, str], *, source: str = "") -> Dialect:
+    """Return the dialect that claims most of these keys. Raises UnknownDialect showing the first keys of `source`."""
     claims = [each for each in dialects().values() if each.matches(keys, metadata)]
     if len(claims) == 1:
         return claims[0]
     if claims:
         return max(claims, key=lambda each: sum(each.matches([key], metadata) for key in keys))
+    start = f"{source}: " if source else ""
     if kind := foreign(keys):
         said, hint = refusal(kind)
-        raise UnknownDialect(said, hint=hint)
+        first = next(key for key in keys if foreign((key,)) == kind)
+        raise UnknownDialect(f"{start}{said}; the first of its names is {first!r}", hint=hint)
     shown = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensors at all"
     raise UnknownDialect(
-        f"no adapter dialect has such names: {shown}",
+        f"{start}no adapter dialect has such names: {shown}",
         hint=f"known dialects are {', '.join(dialects())}; a full base model is a checkpoint, not an adapter",
     )

@@ -14,7 +14,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.dialects import Parts
 
-__all__ = ["Collector", "json_object", "number", "one_alpha", "rank_of", "same"]
+__all__ = ["ADAPTER", "WRAPPERS", "Collector", "json_object", "number", "one_alpha", "rank_of", "same", "unwrapped"]
 
 _LISTED = "alpha stored as a list of one number: read as the number"
 _TWICE = "the same tensor under two names: read once"
@@ -26,6 +26,12 @@ _NEUTRAL = {
     "scalar": (1.0, "a scalar of 1 beside the factors: left out"),
 }
 _ZERO_BIAS = "changes of a bias (diff_b) of zeros: left out"
+_DOUBLED = "text_model written twice: read once"
+_WRAPPED = "names of what a model was wrapped in for training (module., _orig_mod., base_model.model.): left out"
+_NAMED = "the name of the adapter inside the names of its tensors, as a PEFT model has them: left out"
+# DistributedDataParallel, torch.compile and PEFT, as a model that was saved without being unwrapped has them.
+WRAPPERS = r"(?:module\.|_orig_mod\.|base_model\.model\.)"
+ADAPTER = r"(?:\.(?P<adapter>(?!weight\b|bias\b)[A-Za-z_]\w*))?"
 _ROUNDED = "alpha stored in half precision, which rounds fractions (1.1 to 1.1016): read as it stands"
 
 
@@ -37,6 +43,7 @@ class Collector:
     unplaced: list[str] = field(default_factory=list)
     embeddings: dict[str, Tensor] = field(default_factory=dict)
     mended: Counter[str] = field(default_factory=Counter)
+    adapter: str | None = None
 
     def place(self, key: str, module: str | None, role: str, tensor: Tensor) -> None:
         """Put a tensor at its module; a key without a module, or a place taken by another, stays unplaced."""
@@ -49,6 +56,22 @@ class Collector:
             self.mended[_NEUTRAL[role][1]] += 1
         else:
             self.pieces.setdefault(module, {})[role] = tensor
+
+    def one_adapter(self, name: str | None) -> bool:
+        """Take note of the adapter that a tensor is named for; False for another than the first of the file."""
+        if name is None:
+            return True
+        self.mended[_NAMED] += 1
+        self.adapter = self.adapter or name
+        return self.adapter == name
+
+    def path(self, path: str) -> str:
+        """Return a dotted path without wrappers, and with `text_model` once."""
+        plain = unwrapped(path)
+        self.mended[_WRAPPED] += plain != path
+        once = plain.replace("text_model.text_model.", "text_model.")
+        self.mended[_DOUBLED] += once != plain
+        return once
 
     def bundled(self, key: str, tensor: Tensor) -> bool:
         """Take a textual inversion as OneTrainer keeps it in the file of an adapter; False for any other tensor."""
@@ -80,6 +103,11 @@ class Collector:
             embeddings=self.embeddings,
             repairs=tuple(f"{what} ({count} tensors)" for what, count in self.mended.items() if count),
         )
+
+
+def unwrapped(path: str) -> str:
+    """Return a dotted path without the wrappers at its beginning."""
+    return re.sub(f"^{WRAPPERS}+", "", path)
 
 
 def same(one: Tensor, other: Tensor) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.families.names import canonical, component_of, path_of, underscored
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.dialects._common import Collector, json_object, number, one_alpha
+from lora_diffusion.files.dialects._common import ADAPTER, WRAPPERS, Collector, json_object, number, one_alpha
 from lora_diffusion.files.dialects._original import from_original
 from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 
@@ -42,10 +42,11 @@ _LOADERS = {
     "text_encoders.clip_g.transformer": "text_encoder_2",
 }
 _KEY = re.compile(
-    rf"(?:(?P<prefix>{'|'.join(_COMPONENTS)}|{'|'.join(_LOADERS)})\.)?(?P<raw>base_model\.model\.)?(?P<path>.+?)"
+    rf"(?P<outer>(?:module\.|_orig_mod\.)*)(?:(?P<prefix>{'|'.join(_COMPONENTS)}|{'|'.join(_LOADERS)})\.)?"
+    rf"(?P<inner>{WRAPPERS}*)(?P<path>.+?)"
     r"(?:\.processor)?(?P<old>\.to_(?:q|k|v|out)_lora|\.lora_linear_layer|\.lora|)"
     r"\.(?P<factor>down|up|lora_A|lora_B|lora_down|lora_up|lora_mid|lora_magnitude_vector|dora_scale|alpha|diff_b|diff)"
-    r"(?:\.default)?(?P<weight>(?:\.weight)*|\.bias)"
+    rf"{ADAPTER}(?P<weight>(?:\.weight)*|\.bias)"
 )
 # How the paths of a denoiser begin, by which its keys are known without a prefix.
 _DENOISER = re.compile(r"(?:(?:down|up)_blocks\.\d|mid_block\.|time_embedding\.|add_embedding\.|conv_in|conv_out)\b")
@@ -72,7 +73,6 @@ _ALONE = "no unet. prefix (a denoiser saved on its own by diffusers): added"
 _NAMED = "lora_down and lora_up under module names of diffusers: read as lora_A and lora_B"
 _TEXT_PLACE = "prefix text_encoders. of programs that load single files: read as text_encoder."
 _WEIGHTS = "`.weight` missing or written twice: read as once"
-_RAW = "base_model.model. inside the name (the state of a PEFT model saved as it was): left out"
 _ORIGINAL = "prefix diffusion_model. with the block names of the original layout: read as unet."
 _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore such keys"
 
@@ -87,7 +87,8 @@ def _is_ours(key: str) -> bool:
 
 
 def _has_place(match: re.Match[str]) -> bool:
-    alone = match["factor"] not in _SHORT and _DENOISER.match(match["path"]) and not match["raw"]
+    # base_model.model. and a bare path is what PEFT writes
+    alone = match["factor"] not in _SHORT and _DENOISER.match(match["path"]) and "base_model." not in match["inner"]
     return bool(match["prefix"] or ".processor." in match.string or alone)
 
 
@@ -110,13 +111,13 @@ def _role(match: re.Match[str]) -> str:
 
 
 def _module(match: re.Match[str], found: Collector) -> str | None:
-    if not _has_place(match):
+    if not _has_place(match) or not found.one_adapter(match["adapter"]):
         return None
     _say(match, found)
+    path = found.path(match["outer"] + match["inner"] + match["path"])
     if match["prefix"] == "diffusion_model":
-        return _original(match["path"], found)
+        return _original(path, found)
     component = {**_COMPONENTS, **_LOADERS}[match["prefix"] or "unet"]
-    path = match["path"]
     if match["old"].startswith(".to_"):
         projection = match["old"][1:].removesuffix("_lora")
         path += f".{_old_projection(component, projection)}"
@@ -130,7 +131,6 @@ def _say(match: re.Match[str], found: Collector) -> None:
     factor, weight = match["factor"], match["weight"]
     found.mended[_OLDEST] += match["prefix"] is None and ".processor." in match.string
     found.mended[_ALONE] += match["prefix"] is None and ".processor." not in match.string
-    found.mended[_RAW] += match["raw"] is not None
     found.mended[_WEIGHTS] += factor in _FACTORS and weight not in (".weight", ".bias")
     found.mended[_NAMED] += factor in _KOHYA
     found.mended[_TEXT_PLACE] += (match["prefix"] or "").startswith("text_encoders")

@@ -14,7 +14,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError
 from lora_diffusion.families.names import canonical, component_of, dotted_or_none, naming, path_of, underscored
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.dialects._common import Collector, number, one_alpha
+from lora_diffusion.files.dialects._common import ADAPTER, WRAPPERS, Collector, number, one_alpha, unwrapped
 from lora_diffusion.files.dialects._original import from_original
 from lora_diffusion.files.roles import LYCORIS, pieces_of
 
@@ -28,8 +28,8 @@ _FOREIGN = {"lora_A": "down", "lora_B": "up"}
 _BIASES = dict.fromkeys((f"{leaf}.bias" for leaf in (*_FACTORS, *_FOREIGN)), "lora_bias")
 _ROLES = {**_FACTORS, **_FOREIGN, **_BIASES, **{each: each for each in ("alpha", "dora_scale", "scalar", *LYCORIS)}}
 _KEY = re.compile(
-    r"(?P<prefix>lora_unet|lora_te1|lora_te2|lora_te|lycoris)_(?P<path>.+?)(?P<joint>[._])"
-    rf"(?P<leaf>{'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))})(?P<weight>(?:\.weight)*)"
+    rf"(?P<wrappers>{WRAPPERS}*)(?P<prefix>lora_unet|lora_te1|lora_te2|lora_te|lycoris)_(?P<path>.+?)(?P<joint>[._])"
+    rf"(?P<leaf>{'|'.join(map(re.escape, sorted(_ROLES, key=len, reverse=True)))}){ADAPTER}(?P<weight>(?:\.weight)*)"
 )
 _COMPONENTS = {
     "lora_unet": "denoiser",
@@ -47,14 +47,16 @@ _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore 
 
 
 def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-    return any(key.startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")) for key in keys)
+    return any(
+        unwrapped(key).startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_", "lycoris_")) for key in keys
+    )
 
 
 def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     found = Collector()
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
-        if match is None:
+        if match is None or not found.one_adapter(match["adapter"]):
             if not found.bundled(key, tensor):
                 found.unplaced.append(key)
             continue
@@ -67,6 +69,7 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
 
 def _say(match: re.Match[str], found: Collector) -> None:
     wants = ".weight" if match["leaf"] in _FACTORS or match["leaf"] in _FOREIGN else ""
+    found.path(match["wrappers"])
     found.mended[_UNDERSCORED] += match["joint"] == "_"
     found.mended[_WEIGHTS] += match["weight"] != wants
     found.mended[_NAMED] += match["leaf"] in _FOREIGN
@@ -76,7 +79,7 @@ def _module(prefix: str, path: str, found: Collector) -> str | None:
     if prefix == "lycoris":
         found.mended[_PREFIX] += 1
         prefix = "lora_te" if path.startswith(("text_model_", "encoder_layers_")) else "lora_unet"
-    for doubled in (f"{prefix}_", f"{prefix.removeprefix('lora_')}_"):
+    for doubled in (f"{prefix}_", f"{prefix.removeprefix('lora_')}_", "base_model_model_"):
         if path.startswith(doubled):
             found.mended[_DOUBLED] += 1
             path = path.removeprefix(doubled)
@@ -84,6 +87,7 @@ def _module(prefix: str, path: str, found: Collector) -> str | None:
     split = from_original(path) if component == "denoiser" else dotted_or_none(path)
     if split is None:
         return None
+    split = found.path(split)
     module = canonical(component, split)
     if module != f"{component}.{split}":
         found.mended[_NO_TEXT_MODEL] += 1

@@ -18,7 +18,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.families.names import canonical, component_of, path_of
 from lora_diffusion.files.dialects import Parts
-from lora_diffusion.files.dialects._common import Collector, json_object, number
+from lora_diffusion.files.dialects._common import ADAPTER, Collector, json_object, number, unwrapped
 from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 from lora_diffusion.files.folder import CONFIG_KEY
 
@@ -31,7 +31,7 @@ _PREFIXES = {"denoiser": "unet", "text_encoder": "text_encoder", "text_encoder_2
 _COMPONENTS = {prefix: component for component, prefix in _PREFIXES.items()}
 _KEY = re.compile(
     r"base_model\.model\.(?:(?P<prefix>unet|text_encoder|text_encoder_2)\.)?(?P<path>.+?)"
-    r"\.(?P<factor>lora_A|lora_B|lora_magnitude_vector)(?:\.default)?(?P<weight>(?:\.weight)*|\.bias)"
+    rf"\.(?P<factor>lora_A|lora_B|lora_magnitude_vector){ADAPTER}(?P<weight>(?:\.weight)*|\.bias)"
 )
 _ROLES = {"lora_A": "down", "lora_B": "up", "lora_magnitude_vector": "dora_scale"}
 _WEIGHTS = "`.weight` missing or written twice: read as once"
@@ -40,7 +40,8 @@ _NO_CONFIG = "no adapter_config.json: alpha taken as rank"
 
 
 def matches(keys: Collection[str], metadata: Mapping[str, str]) -> bool:
-    return any(key.startswith("base_model.model.") for key in keys)
+    bare = (unwrapped(key) for key in keys if key.startswith("base_model.model."))
+    return any(not key.startswith(("lora_", "lycoris_")) for key in bare)  # those are of kohya
 
 
 def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
@@ -48,12 +49,12 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     config = json_object(metadata.get(CONFIG_KEY))
     for key, tensor in tensors.items():
         match = _KEY.fullmatch(key)
-        if match is None:
+        if match is None or not found.one_adapter(match["adapter"]):
             found.unplaced.append(key)
             continue
         role = "lora_bias" if match["weight"] == ".bias" else _ROLES[match["factor"]]
         found.mended[_WEIGHTS] += role in ("down", "up") and match["weight"] != ".weight"
-        found.place(key, _module(match), role, magnitude(tensor) if role == "dora_scale" else tensor)
+        found.place(key, _module(match, found), role, magnitude(tensor) if role == "dora_scale" else tensor)
     for module, pieces in found.pieces.items():
         if "down" in pieces:
             own = config if "peft_type" in config else config.get(_PREFIXES[component_of(module)])
@@ -63,9 +64,10 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     return found.parts()
 
 
-def _module(match: re.Match[str]) -> str:
-    component = _COMPONENTS[match["prefix"] or ("text_encoder" if match["path"].startswith(_TEXT) else "unet")]
-    return canonical(component, match["path"])
+def _module(match: re.Match[str], found: Collector) -> str:
+    path = found.path(match["path"])
+    component = _COMPONENTS[match["prefix"] or ("text_encoder" if path.startswith(_TEXT) else "unet")]
+    return canonical(component, path)
 
 
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:
