@@ -3,7 +3,6 @@
 W + sum of w_i * delta_i in fp32, cast once.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,12 @@ from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.files.checkpoint import Checkpoint
 from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.precision import PRECISIONS, cast, strips
+from lora_diffusion.files.readback import digest
 from lora_diffusion.files.writing import Content
 from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 from lora_diffusion.scaled import FP8, holds_scaled, is_scaled_layer, scale_of, scaled, unscaled
 
-__all__ = ["MERGE_PRECISIONS", "Folded", "Folding", "digest", "folding"]
+__all__ = ["MERGE_PRECISIONS", "Folded", "Folding", "folding"]
 
 MERGE_PRECISIONS = (*PRECISIONS, "fp8")
 """What a merged checkpoint can be written in; "fp8" is scaled, see `lora_diffusion.scaled`."""
@@ -133,11 +133,6 @@ class Folding:
             assert change is not None
             total = _plus(total, change.reshape(base.shape).contiguous(), weight)
         return total
-
-
-def digest(tensor: Tensor) -> bytes:
-    """Return the SHA-256 of the numbers of a tensor as they are stored."""
-    return hashlib.sha256(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data).digest()
 
 
 def _plus(total: Tensor | None, change: Tensor, weight: float) -> Tensor:

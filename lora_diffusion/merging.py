@@ -20,17 +20,18 @@ from pathlib import Path
 import torch
 
 from datasets_tools.storage import replacing, replacing_folder, require_space, sha256_file
-from lora_diffusion.errors import BaseNotFound, UsageError, VerificationFailed
+from lora_diffusion.errors import BaseNotFound, UsageError
 from lora_diffusion.families import family
 from lora_diffusion.families.layout import Place
 from lora_diffusion.families.tokenizer import padded_files
 from lora_diffusion.files.adapter import SUFFIX, Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, TOKENIZER_KEY, Checkpoint, open_checkpoint
 from lora_diffusion.files.precision import PRECISIONS
+from lora_diffusion.files.readback import read_back, require_numbers
 from lora_diffusion.files.report import Report, report_of
-from lora_diffusion.files.safe import HASH_KEY, HASHES, open_safe
+from lora_diffusion.files.safe import HASH_KEY, HASHES
 from lora_diffusion.files.writing import Content, Planned, write_safe
-from lora_diffusion.folding import Folding, digest, folding
+from lora_diffusion.folding import Folding, folding
 from lora_diffusion.outputs import require_free
 from lora_diffusion.parts import Weight
 from lora_diffusion.residual import Residual
@@ -151,8 +152,8 @@ def _write_single_file(job: Folding, out: Path, lender: Checkpoint | None) -> It
                 metadata,
                 hashes=(HASH_KEY,),
             )
-        sha256 = _read_back(temporary, {*held, *scales})
-        _require_numbers(job, temporary)
+        sha256 = read_back(temporary, {*held, *scales})
+        require_numbers(temporary, job.checkpoint, job.digests)
         yield sha256
 
 
@@ -227,7 +228,7 @@ def _write_folder(job: Folding, out: Path, lender: Checkpoint | None) -> Iterato
                 known[path] = _write_component(job, component, path)
                 if component.startswith("text_encoder") and job.precision is not None:
                     _say_dtype(temporary / name / "config.json", PRECISIONS[job.precision])
-        _require_numbers(job, temporary)
+        require_numbers(temporary, job.checkpoint, job.digests)
         yield _sha256(temporary, known)
 
 
@@ -300,7 +301,7 @@ def _write_component(job: Folding, component: str, path: Path) -> str:
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_safe(path, plan, lambda name: _kept(job, stored[name]), {"format": "pt"}, hashes=(HASH_KEY,))
-    return _read_back(path, stored)
+    return read_back(path, stored)
 
 
 def _kept(job: Folding, key: str) -> Content:
@@ -313,32 +314,6 @@ def _say_dtype(config: Path, dtype: torch.dtype) -> None:
     value = json.loads(config.read_text("utf-8"))
     value.pop("torch_dtype", None)
     config.write_text(json.dumps({**value, "dtype": str(dtype).removeprefix("torch.")}, indent=2), "utf-8")
-
-
-def _read_back(path: Path, names: Collection[str]) -> str:
-    """Return the SHA-256 of a file that was just written.
-
-    Raises CorruptFile or VerificationFailed where its tensors are not those that were given to be written.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside:
-        hashing = beside.submit(sha256_file, path)
-        file = open_safe(path)
-        file.verify()
-        if set(file.entries) != set(names):
-            raise VerificationFailed(f"{path.name} reads back with other tensors than were written")
-        return hashing.result()
-
-
-def _require_numbers(job: Folding, path: Path) -> None:
-    """Raise VerificationFailed unless a checkpoint holds every tensor, and each changed one with its own numbers."""
-    found = open_checkpoint(path)
-    for key, stored in job.checkpoint.tensors.items():
-        if key not in found.tensors and key.startswith(EXTRA):
-            continue
-        if key not in found.tensors or found.tensors[key].shape != stored.shape:
-            raise VerificationFailed(f"{key} reads back as another tensor than was written")
-        if key in job.digests and digest(found.tensor(key)) != job.digests[key]:
-            raise VerificationFailed(f"{key} reads back with other numbers than were computed")
 
 
 def _sha256(out: Path, known: Mapping[Path, str]) -> str:

@@ -1,0 +1,79 @@
+"""What is read again after writing: damaged bytes, other tensors and other numbers are found and named."""
+
+import hashlib
+
+import pytest
+import torch
+
+from lora_diffusion.errors import CorruptFile, VerificationFailed
+from lora_diffusion.files.checkpoint import open_checkpoint
+from lora_diffusion.files.readback import digest, read_back, require_numbers
+from lora_diffusion.files.safe import HASH_KEY, open_safe
+from lora_diffusion.files.writing import plan_of, write_safe
+from lora_diffusion.merging import merge
+from tests.files.samples import pipeline_folder
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+_PLACE = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1"
+_QUERY = "denoiser.mid_block.attentions.0.transformer_blocks.0.attn1.to_q.weight"
+
+
+@pytest.fixture
+def merged(tmp_path):
+    return merge(pipeline_folder(), [], tmp_path / "m.safetensors", precision="bf16").path
+
+
+def _written(file, changes, path):
+    """Write a whole and healthy file with some other tensors."""
+    tensors = {**dict(file.tensors()), **changes}
+    tensors = {name: each for name, each in tensors.items() if each is not None}
+    write_safe(path, plan_of(tensors), tensors.__getitem__, file.metadata, hashes=(HASH_KEY,))
+    return path
+
+
+def test_the_hash_of_the_file_comes_with_the_check(merged):
+    assert read_back(merged, open_safe(merged).entries) == hashlib.sha256(merged.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("place", [-1, -50_000])
+def test_one_bit_that_turned_is_found(place, merged):
+    names, data = set(open_safe(merged).entries), bytearray(merged.read_bytes())
+    data[place] ^= 1
+    merged.write_bytes(data)
+    with pytest.raises(CorruptFile, match="not those that were written"):
+        read_back(merged, names)
+
+
+def test_a_tensor_too_many_or_too_few_is_found(merged):
+    names = set(open_safe(merged).entries)
+    for wrong in (names | {"more"}, names - {f"{_PLACE}.to_q.weight"}):
+        with pytest.raises(VerificationFailed, match="other tensors"):
+            read_back(merged, wrong)
+
+
+def test_numbers_are_compared_as_a_program_reads_them(merged):
+    before = open_checkpoint(merged)
+    require_numbers(merged, before, {_QUERY: digest(before.tensor(_QUERY))})
+    near = before.tensor(_QUERY).clone()
+    near.view(torch.int16)[0, 0] ^= 1  # the last bit
+    with pytest.raises(VerificationFailed, match=rf"{_QUERY} reads back with other numbers"):
+        require_numbers(merged, before, {_QUERY: digest(near)})
+
+
+def test_two_tensors_that_changed_places_are_found_in_a_healthy_file(merged, tmp_path):
+    before, file = open_checkpoint(merged), open_safe(merged)
+    query, key = (file.tensor(f"{_PLACE}.{each}.weight") for each in ("to_q", "to_k"))
+    swapped = {f"{_PLACE}.to_q.weight": key, f"{_PLACE}.to_k.weight": query}
+    path = _written(file, swapped, tmp_path / "swapped.safetensors")
+    read_back(path, file.entries)
+    with pytest.raises(VerificationFailed, match=_QUERY):
+        require_numbers(path, before, {_QUERY: digest(query)})
+
+
+@pytest.mark.parametrize("other", [None, torch.zeros(3, 3, dtype=torch.bfloat16)], ids=["missing", "of another shape"])
+def test_a_tensor_that_is_no_longer_there_is_named(other, merged, tmp_path):
+    before, file = open_checkpoint(merged), open_safe(merged)
+    path = _written(file, {f"{_PLACE}.to_q.weight": other}, tmp_path / "other.safetensors")
+    with pytest.raises(VerificationFailed, match=rf"{_QUERY} reads back as another tensor"):
+        require_numbers(path, before, {})
