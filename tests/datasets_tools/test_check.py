@@ -11,7 +11,7 @@ from datasets_tools.bucket import BucketRule
 from datasets_tools.common_words import is_common
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding
-from datasets_tools.health import TITLES
+from datasets_tools.health import TITLES, Report
 from datasets_tools.summary import summarise
 from tests.datasets_tools import corpus
 from tests.datasets_tools.corpus import encoded, scene
@@ -318,3 +318,14 @@ def test_mending_a_fault_brings_the_points_that_were_promised(tmp_path):
     (tmp_path / "bad.png").unlink()
     assert check(tmp_path, trigger="style").score == report.score + promised["image-unreadable"]
     assert check(tmp_path).score - check(tmp_path, trigger="style").score >= promised["trigger-common"] > 0
+
+
+def test_the_json_in_parts_is_the_json_of_the_report(tmp_path):
+    photos(tmp_path, 9)
+    for damaged in (False, True):
+        if damaged:
+            (tmp_path / 'bad "ü.png').write_bytes(b"")
+        report = check(tmp_path)
+        for each in (report, Report.of(tmp_path, [])):
+            assert "".join(each.json_parts()) == json.dumps(each.to_dict(), ensure_ascii=False)
+    assert report.blocked

@@ -1,9 +1,12 @@
 """What was seen of many pictures comes back as it was, from a fraction of the memory."""
 
+import random
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 
+from datasets_tools.alike import near_duplicates
 from datasets_tools.compact import Computed
 from datasets_tools.errors import UnreadableImage
 from datasets_tools.look import Look, Seen, look_at
@@ -62,3 +65,19 @@ def test_a_computed_sequence_is_read_like_a_list():
     assert numbers != [0, 1, 4, 9]
     with pytest.raises(IndexError):
         numbers[5]
+
+
+def test_what_is_known_of_a_picture_takes_200_bytes_and_the_search_for_twins_100_more():
+    draw = random.Random(1)
+    pictures = [
+        replace(RICH, file=f"{n}", sha256=f"{n:064x}", alike=draw.getrandbits(64), mirrored=draw.getrandbits(64))
+        for n in range(5000)
+    ]
+    tracemalloc.start()
+    looked = kept(*pictures)
+    held, _ = tracemalloc.get_traced_memory()
+    assert held < 200 * 5000
+    assert list(near_duplicates(looked.at(range(5000)))) == []
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most - held < 100 * 5000 + 500_000
