@@ -56,14 +56,24 @@ def withdraw(
     as_json: Json = False,
 ) -> None:
     """Record that a training picture may no longer be used, and block what was made with it."""
-    from datasets_tools.storage import sha256_file
-
-    sha256 = sha256_file(Path(image)) if Path(image).is_file() else image
     with opened(home) as found:
-        done = found.withdraw(sha256, by=person(by), when=utc_now(), reason=reason)
+        done = found.withdraw(_hash_of(image), by=person(by), when=utc_now(), reason=reason)
     lines = [f"blocked  {line_of(each)}" for each in (*done.versions, *done.descendants)]
     lines += [f"picture  {drawn_line(each)}" for each in done.pictures]
     answer(done.to_dict(), as_json, "\n".join(lines) or "nothing was made with it; what is added later will be blocked")
+
+
+def reinstate(
+    image: Annotated[str, typer.Argument(help="SHA-256 of a withdrawn picture, or the picture itself.")],
+    reason: Reason = "",
+    by: By = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Take a withdrawal back; what nothing else blocks is free again."""
+    with opened(home) as found:
+        free = found.reinstate(_hash_of(image), by=person(by), when=utc_now(), reason=reason)
+    answer({"versions": [each.to_dict() for each in free]}, as_json, "\n".join(map(line_of, free)) or "nothing is free")
 
 
 def withdrawals(home: Home = None, as_json: Json = False) -> None:
@@ -92,7 +102,13 @@ def verify(
         raise typer.Exit(1)
 
 
-VERBS = (history, compare, where_used, withdraw, withdrawals, verify)
+VERBS = (history, compare, where_used, withdraw, reinstate, withdrawals, verify)
+
+
+def _hash_of(image: str) -> str:
+    from datasets_tools.storage import sha256_file
+
+    return sha256_file(Path(image)) if Path(image).is_file() else image
 
 
 def _told(event: "Event") -> str:

@@ -198,7 +198,9 @@ def _put_manifest(writing: Writing, lineage: Lineage) -> str | None:
 def _blocked(writing: Writing, lineage: Lineage) -> str:
     """Return why a version may not be approved: a picture of its own was withdrawn, or one of its parents'."""
     hashes = {sha256.lower() for sha256, _ in lineage.manifest}
-    withdrawn = writing.connection.execute("SELECT sha256, reason FROM withdrawals ORDER BY rowid").fetchall()
+    withdrawn = writing.connection.execute(
+        "SELECT sha256, reason FROM withdrawals WHERE lifted = '' ORDER BY rowid"
+    ).fetchall()
     for row in withdrawn:
         if row["sha256"] in hashes:
             return str(row["reason"])

@@ -213,6 +213,10 @@ class Library:
         """
         return tracing.withdraw(self._store, image_sha256, by=by, when=when, reason=reason)
 
+    def reinstate(self, image_sha256: str, *, by: str, when: str, reason: str) -> tuple[Version, ...]:
+        """Take a withdrawal back, and return the versions that it touched and nothing else blocks."""
+        return tracing.reinstate(self._store, image_sha256, by=by, when=when, reason=reason)
+
     def withdrawals(self) -> list[Withdrawal]:
         """Return every withdrawn picture with what it touches now, oldest first."""
         return tracing.withdrawals(self._store)

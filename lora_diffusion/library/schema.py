@@ -83,7 +83,11 @@ _REVIEW = Migration(
             sha256 TEXT PRIMARY KEY NOT NULL, at TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL)""",
     ),
 )
-MIGRATIONS: Sequence[Migration] = (_ADAPTERS, _PICTURES, _REVIEW)
+_REINSTATED = Migration(
+    name="reinstated pictures",
+    statements=("ALTER TABLE withdrawals ADD COLUMN lifted TEXT NOT NULL DEFAULT ''",),
+)
+MIGRATIONS: Sequence[Migration] = (_ADAPTERS, _PICTURES, _REVIEW, _REINSTATED)
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "objects": ("sha256",),

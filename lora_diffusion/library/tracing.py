@@ -10,7 +10,7 @@ from lora_diffusion.library.rows import VERSIONS, find, require_hash, version_of
 from lora_diffusion.library.store import Store
 from lora_diffusion.library.values import LibraryPicture, Uses, Version, Withdrawal
 
-__all__ = ["trained_on", "where_used", "withdraw", "withdrawals"]
+__all__ = ["reinstate", "trained_on", "where_used", "withdraw", "withdrawals"]
 
 _TRAINED = "train"
 
@@ -77,14 +77,51 @@ def withdraw(store: Store, sha256: str, *, by: str, when: str, reason: str) -> W
     if not reason.strip():
         raise UsageError(f"picture {sha256} is withdrawn without a reason", hint="say why; it is shown to everybody")
     with store.writing(by=by, when=when, reason=reason) as writing:
-        known = writing.connection.execute("SELECT reason FROM withdrawals WHERE sha256 = ?", (sha256,)).fetchone()
-        if known is None:
-            writing.put("withdrawals", sha256=sha256, at=when, by=by, reason=reason)
+        known = _reason(writing.connection, sha256)
+        if not known:
+            writing.put("withdrawals", sha256=sha256, at=when, by=by, reason=reason, lifted="")
         for row in _touched(writing.connection, sha256):
             if not row["blocked"]:
                 writing.put("versions", adapter=row["adapter"], number=row["number"], blocked=reason)
         writing.finish("withdraw", f"image:{sha256}")
-        return _withdrawal(store, writing.connection, sha256, known["reason"] if known else reason)
+        return _withdrawal(store, writing.connection, sha256, known or reason)
+
+
+def reinstate(store: Store, sha256: str, *, by: str, when: str, reason: str) -> tuple[Version, ...]:
+    """Take a withdrawal back; as `Library.reinstate` says."""
+    sha256 = require_hash(sha256)
+    if not reason.strip():
+        raise UsageError(f"picture {sha256} is reinstated without a reason", hint="say why it may be used again")
+    with store.writing(by=by, when=when, reason=reason) as writing:
+        if not _reason(writing.connection, sha256):
+            raise UsageError(f"picture {sha256} is not withdrawn", hint="look at `lora-diffusion library withdrawals`")
+        writing.put("withdrawals", sha256=sha256, lifted=reason)
+        left = _blocked(writing.connection)
+        touched = _touched(writing.connection, sha256)
+        for row in touched:
+            key = {"adapter": row["adapter"], "number": row["number"]}
+            writing.put("versions", **key, blocked=left.get((row["adapter"], row["number"]), ""))
+        writing.finish("reinstate", f"image:{sha256}")
+        return tuple(version_of(row) for row in _touched(writing.connection, sha256) if not row["blocked"])
+
+
+def _reason(connection: sqlite3.Connection, sha256: str) -> str:
+    """Return why a picture is withdrawn now, or nothing."""
+    row = connection.execute("SELECT reason FROM withdrawals WHERE sha256 = ? AND lifted = ''", (sha256,)).fetchone()
+    return str(row["reason"]) if row else ""
+
+
+def _withdrawn(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    return connection.execute("SELECT sha256, reason FROM withdrawals WHERE lifted = '' ORDER BY rowid").fetchall()
+
+
+def _blocked(connection: sqlite3.Connection) -> dict[tuple[str, int], str]:
+    """Return the reason for each version that a picture touches which is withdrawn now."""
+    found: dict[tuple[str, int], str] = {}
+    for each in _withdrawn(connection):
+        for row in _touched(connection, each["sha256"]):
+            found.setdefault((row["adapter"], row["number"]), each["reason"])
+    return found
 
 
 def _touched(connection: sqlite3.Connection, sha256: str) -> list[sqlite3.Row]:
@@ -105,7 +142,6 @@ def _withdrawal(store: Store, connection: sqlite3.Connection, sha256: str, reaso
 
 
 def withdrawals(store: Store) -> list[Withdrawal]:
-    """Return what was withdrawn, oldest first."""
+    """Return what is withdrawn, oldest first."""
     with store.reading() as connection:
-        rows = connection.execute("SELECT sha256, reason FROM withdrawals ORDER BY rowid").fetchall()
-        return [_withdrawal(store, connection, row["sha256"], row["reason"]) for row in rows]
+        return [_withdrawal(store, connection, row["sha256"], row["reason"]) for row in _withdrawn(connection)]

@@ -88,6 +88,8 @@ def test_a_withdrawn_picture_is_named_by_its_file_or_hash(tell, files, drawn):
     tell("library", "withdraw", IMAGES[3], "--reason", "revoked")
     assert len(tell("library", "withdrawals")["withdrawals"]) == 2
     tell("library", "withdraw", IMAGES[4], code=2)
+    tell("library", "reinstate", drawn[0], "--reason", "the wrong file")
+    assert [each["sha256"] for each in tell("library", "withdrawals")["withdrawals"]] == [IMAGES[3]]
 
 
 def test_verify_ends_with_1_on_a_fault(tell, files, home):

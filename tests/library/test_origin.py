@@ -127,6 +127,27 @@ def test_withdrawing_again_keeps_the_first_reason(library, files):
     assert library.head() == before
 
 
+def test_a_reinstated_picture_frees_what_nothing_else_blocks(library, files):
+    library.add(files[0], name="Ink", **ANN, lineage=Lineage(manifest=((IMAGES[1], "a.png"), (IMAGES[2], "b.png"))))
+    library.add(files[1], name="Blend", **ANN, lineage=Lineage(parents=(("ink", 0.5),), method="svd"))
+    library.add(files[2], name="Paper", **ANN, lineage=Lineage(manifest=((IMAGES[1], "a.png"),)))
+    library.withdraw(IMAGES[1], **BEN, reason="revoked")
+    library.withdraw(IMAGES[2], **BEN, reason="expired")
+    free = library.reinstate(IMAGES[1], **ANN, reason="it was another picture")
+    assert [each.ref for each in free] == ["Paper@1"]
+    assert [library.version(ref).blocked for ref in ("paper", "ink", "blend")] == ["", "expired", "expired"]
+    assert [each.sha256 for each in library.withdrawals()] == [IMAGES[2]]
+    library.reinstate(IMAGES[2], **ANN, reason="renewed")
+    assert library.version("blend").blocked == ""
+    assert library.add(files[3], name="New", **ANN, lineage=Lineage(manifest=((IMAGES[1], "a.png"),))).blocked == ""
+    for sha256, reason in ((IMAGES[1], "twice"), (IMAGES[5], "never was"), (IMAGES[2], " ")):
+        with pytest.raises(UsageError):
+            library.reinstate(sha256, **ANN, reason=reason)
+    assert library.withdraw(IMAGES[1], **BEN, reason="again").reason == "again"
+    assert library.version("ink").blocked == "again"
+    assert library.verify() == []
+
+
 @pytest.mark.parametrize(("sha256", "reason"), [("abc", "x"), ("g" * 64, "x"), (IMAGES[1], " ")])
 def test_a_withdrawal_needs_a_hash_and_a_reason(library, sha256, reason):
     with pytest.raises(UsageError):
