@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, _imaging, features
+from PIL import Image, _imaging, features
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets_tools.bucket import Crop
+from datasets_tools.colours import Colour, eight_bit, on_background, split_alpha, to_srgb
 from datasets_tools.errors import UnreadableImage
 from datasets_tools.sniff import NOT_A_PICTURE, refusal
 from datasets_tools.storage import human_bytes
@@ -47,11 +48,8 @@ __all__ = [
 # Pillow enables 43 formats, among them EPS, which starts Ghostscript. These are the ones that hold pictures of a look.
 FORMATS: tuple[str, ...] = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", *(("AVIF",) if features.check("avif") else ()))
 
-Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 
-# Profiles that are sRGB itself: converting from them would only add rounding noise.
-_SRGB_NAMES = {"sRGB IEC61966-2.1", "sRGB", "sRGB built-in", "sRGB2014", "c2"}
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -154,10 +152,10 @@ def open_picture(
         if turn > 1:
             upright = upright.transpose(_TURNS[turn])
         profile = image.info.get("icc_profile")
-        colours, alpha = _split_alpha(_eight_bit(upright, name, notes))
-        colours = _to_srgb(colours, profile, notes)
+        colours, alpha = split_alpha(eight_bit(upright, name, notes))
+        colours = to_srgb(colours, profile, notes)
         return Picture(
-            image=_on_background(colours, alpha, background, notes),
+            image=on_background(colours, alpha, background, notes),
             size=size,
             format="JPEG" if image.format == "MPO" else str(image.format),
             notes=tuple(notes),
@@ -305,7 +303,7 @@ def _detail(image: Image.Image, name: str) -> Image.Image:
     left, top = (max(0, side - _DETAIL_SIDE) // 2 for side in image.size)
     part = image.crop((left, top, min(left + _DETAIL_SIDE, image.width), min(top + _DETAIL_SIDE, image.height)))
     part.info = {}  # Pillow warns of transparency that a conversion to luma would lose
-    part = _eight_bit(part, name, [])
+    part = eight_bit(part, name, [])
     return part.getchannel("L") if part.mode == "LAB" else part.convert("L")
 
 
@@ -322,80 +320,3 @@ def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
     if factor < 2 or image.mode not in {"RGB", "RGBA", "L", "LA", "CMYK"} or "transparency" in image.info:
         return image
     return image.reduce(factor)
-
-
-def _eight_bit(image: Image.Image, name: str, notes: list[str]) -> Image.Image:
-    """Scale 16-bit greys to 8 bits. Wider values have no agreed white, so they are refused rather than guessed."""
-    if image.mode in {"I", "F"}:
-        raise UnreadableImage(
-            f"{name} holds 32-bit values, which have no agreed white", hint="export it with 8 or 16 bits per channel"
-        )
-    if not image.mode.startswith("I;16"):
-        return image
-    notes.append("sixteen-bit")
-    values = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if "transparency" in image.info:
-        grey.putalpha(Image.fromarray(((values != image.info["transparency"]) * 255).astype(np.uint8)))
-    return grey
-
-
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours in mode L, RGB, CMYK or LAB, and the alpha channel where there is one."""
-    if image.has_transparency_data:
-        image = image.convert("LA" if image.mode in {"1", "L", "La", "LA"} else "RGBA")
-        return image.convert(image.mode[:-1]), image.getchannel("A")
-    if image.mode in {"L", "RGB", "CMYK", "LAB"}:
-        return image, None
-    return image.convert("L" if image.mode == "1" else "RGB"), None
-
-
-def _to_srgb(colours: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    if colours.mode == "LAB":
-        return _converted(colours, ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")))
-    if profile:
-        try:
-            return _from_profile(colours, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            notes.append("icc-broken")
-    elif colours.mode == "CMYK":
-        notes.append("cmyk-without-profile")
-    return colours.convert("RGB")
-
-
-def _from_profile(colours: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
-    space = source.profile.xcolor_space
-    if space == "RGB " and colours.mode == "L":  # greys saved with the profile of the document
-        colours = colours.convert("RGB")
-    if space != {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}[colours.mode]:
-        raise ValueError(f"a {space} profile in a {colours.mode} image")
-    if ImageCms.getProfileDescription(source).strip() in _SRGB_NAMES:
-        return colours.convert("RGB")
-    return _converted(colours, source)
-
-
-def _converted(colours: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
-    # relative colorimetric with black point compensation is what Adobe programs show
-    converted = ImageCms.profileToProfile(
-        colours,
-        source,
-        ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
-        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        outputMode="RGB",
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-    assert converted is not None  # only in-place conversion returns nothing
-    return converted
-
-
-def _on_background(
-    colours: Image.Image, alpha: Image.Image | None, background: Colour, notes: list[str]
-) -> Image.Image:
-    if alpha is None or alpha.getextrema() == (255, 255):
-        clean = colours  # a copy already, made by the conversion
-    else:
-        notes.append("transparent")
-        clean = Image.new("RGB", colours.size, background)
-        clean.paste(colours, mask=alpha)
-    clean.info = {}  # no profile and no orientation may be applied a second time
-    return clean
