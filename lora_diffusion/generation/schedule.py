@@ -10,7 +10,8 @@ __all__ = ["Schedule", "parse_schedule"]
 
 MAX_POINTS = 64
 _HINT = "write a share of the steps such as 0-0.5, or points such as 0:0.2,1:1 (share of the steps: factor)"
-_WINDOW = re.compile(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*")
+_SHARE = r"\s*([0-9.]+(?:e[-+]?[0-9]+)?)\s*"
+_WINDOW = re.compile(f"{_SHARE}-{_SHARE}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,8 +72,9 @@ def begin_late(scheduler: Any, steps: int, strength: float) -> Any:
         scheduler.timesteps = scheduler.timesteps[first:]
         if hasattr(scheduler, "sigmas"):
             scheduler.sigmas = scheduler.sigmas[first:]
-        if hasattr(scheduler, "set_begin_index"):
+        if hasattr(scheduler, "set_begin_index"):  # those that count their steps, instead of dividing the noise
             scheduler.set_begin_index(0)  # of what is left: two steps may share a rounded timestep
+            scheduler.num_inference_steps = len(scheduler.timesteps)  # by which LCM knows its last step
 
     scheduler.set_timesteps = set_timesteps
     return scheduler
