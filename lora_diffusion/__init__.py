@@ -7,6 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lora_diffusion.blocks import PresetBars as PresetBars
+    from lora_diffusion.blocks import preset_bars as preset_bars
+    from lora_diffusion.blocks import preset_names as preset_names
     from lora_diffusion.card import Card as Card
     from lora_diffusion.checking import check_source as check_source
     from lora_diffusion.conflicts import ConflictReport as ConflictReport
@@ -99,6 +102,7 @@ _HOMES = {
     "Package": "library",
     "PartSpec": "parts",
     "Picture": "generation.picture",
+    "PresetBars": "blocks",
     "Resized": "resizing",
     "Reusable": "generation.reuse",
     "Sample": "library",
@@ -130,6 +134,8 @@ _HOMES = {
     "plot_conflict": "conflicts",
     "plot_norms": "files.plot",
     "prepare_source": "preparing",
+    "preset_bars": "blocks",
+    "preset_names": "blocks",
     "read_adapter": "files.adapter",
     "read_settings": "generation.picture",
     "resize": "resizing",

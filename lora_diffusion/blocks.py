@@ -13,7 +13,20 @@ from functools import cache
 
 from lora_diffusion.errors import UsageError
 
-__all__ = ["BLOCKS", "PRESETS", "Preset", "block_of", "holds", "levels_of", "nearest", "require_block"]
+__all__ = [
+    "BLOCKS",
+    "PRESETS",
+    "Preset",
+    "PresetBars",
+    "block_of",
+    "holds",
+    "levels_of",
+    "nearest",
+    "preset_bars",
+    "preset_names",
+    "require_block",
+    "require_preset",
+]
 
 _COMPONENTS = {"unet": "denoiser", "text": "text_encoder", "text2": "text_encoder_2"}
 _KINDS = {
@@ -104,9 +117,13 @@ def levels_of(modules: Collection[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """What a name multiplies: `factor(module, family, levels)` times the weight, in every module."""
+    """What a name multiplies: `factor(module, family, levels)` times the weight, in every module.
+
+    `says` is which blocks that means, `plain` what a picture keeps of the style then.
+    """
 
     says: str
+    plain: str
     factor: Callable[[str, str, int], float]
 
 
@@ -155,23 +172,95 @@ def _text(module: str, family: str, levels: int) -> float:
 PRESETS: Mapping[str, Preset] = {
     "style-only": Preset(
         says="sd1, sd2: x1 the finer half of the UNet's levels, x0 the rest. sdxl: x1 unet.up.0.1, x0 the rest",
+        plain="The look alone: brushwork, texture and colour, while the prompt decides what is where.",
         factor=_style,
     ),
     "composition-only": Preset(
         says="sd1, sd2: x1 the coarser half of the UNet's levels and unet.mid, x0 the rest. "
         "sdxl: x1 unet.up.0.0 and unet.down.2.1, x0 the rest",
+        plain="The layout alone: how shapes are drawn and arranged, in the base model's own colours and textures.",
         factor=_composition,
     ),
     "colours": Preset(
         says="sd1, sd2: x1 the level at full resolution, x0 the rest. "
         "sdxl: x1 unet.up.1, unet.up.2 and unet.down.0, x0 the rest",
+        plain="Colours and the finest texture, without the way in which shapes are drawn.",
         factor=_colours,
     ),
-    "loose-composition": Preset(says="x0.5 what composition-only keeps, x1 the rest", factor=_loose),
-    "no-text": Preset(says="x0 the text encoders, x1 the rest", factor=lambda *at: 1.0 - _text(*at)),
-    "text-only": Preset(says="x1 the text encoders, x0 the rest", factor=_text),
+    "loose-composition": Preset(
+        says="x0.5 what composition-only keeps, x1 the rest",
+        plain="The whole look with half of its hold on the layout, so that new scenes are easier to get.",
+        factor=_loose,
+    ),
+    "no-text": Preset(
+        says="x0 the text encoders, x1 the rest",
+        plain="The whole look, while words keep the meaning that they have without the style.",
+        factor=lambda *at: 1.0 - _text(*at),
+    ),
+    "text-only": Preset(
+        says="x1 the text encoders, x0 the rest",
+        plain="Only what the style has taught words to mean; it draws nothing by itself.",
+        factor=_text,
+    ),
 }
 """Presets by name. Coarse levels decide shapes and layout, fine ones colour and texture (P+, Voynov et al. 2023, on
 Stable Diffusion 1); on SDXL unet.up.0.0 carries the content and unet.up.0.1 the style (B-LoRA, Frenkel et al. 2024),
 unet.down.2.1 the layout (InstantStyle, Wang et al. 2024). They are starting points: what an adapter has learnt where
 differs from one to the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PresetBars:
+    """A preset to be drawn: what it does in one sentence, and the factor of each block in the model's order."""
+
+    name: str
+    plain: str
+    factors: Mapping[str, float]
+
+
+# Levels of the UNet and its text encoders; all families have 2 layers in a level on the way down and 3 on the way up.
+_SHAPES = {"sd1": (4, ("text",)), "sd2": (4, ("text",)), "sdxl": (3, ("text", "text2"))}
+
+
+def preset_bars(name: str, *, family: str) -> PresetBars:
+    """Return what a preset does to each layer of a family's UNet and to its text encoders.
+
+    Raises UsageError for a preset or family that does not exist.
+    """
+    require_preset(name)
+    if family not in _SHAPES:
+        raise UsageError(f"there are no blocks of the family {family!r}", hint=f"families are {', '.join(_SHAPES)}")
+    levels, texts = _SHAPES[family]
+    blocks = [*(f"unet.down.{level}.{layer}" for level in range(levels) for layer in range(2)), "unet.mid"]
+    blocks += [*(f"unet.up.{level}.{layer}" for level in range(levels) for layer in range(3)), *texts]
+    factor = PRESETS[name].factor
+    return PresetBars(
+        name=name,
+        plain=PRESETS[name].plain,
+        factors={block: factor(_inside(block), family, levels) for block in blocks},
+    )
+
+
+def preset_names() -> tuple[str, ...]:
+    """Return the presets there are."""
+    return tuple(PRESETS)
+
+
+def _inside(block: str) -> str:
+    """Return the name of a module that a block holds in every family."""
+    component, *place = block.split(".")
+    if component != "unet":
+        return f"{_COMPONENTS[component]}.text_model.encoder.layers.0.mlp.fc1"
+    if place == ["mid"]:
+        return "denoiser.mid_block.resnets.0.conv1"
+    side, level, layer = place
+    return f"denoiser.{side}_blocks.{level}.resnets.{layer}.conv1"
+
+
+def require_preset(name: str) -> str:
+    """Return the name of a preset. Raises UsageError with the presets there are and the nearest one."""
+    if name not in PRESETS:
+        raise UsageError(
+            f"there is no preset {name!r}", hint=f"{nearest(name, PRESETS)}presets are {', '.join(PRESETS)}"
+        )
+    return name

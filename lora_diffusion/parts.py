@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lora_diffusion.blocks import BLOCKS, PRESETS, holds, levels_of, nearest, require_block
+from lora_diffusion.blocks import BLOCKS, PRESETS, holds, levels_of, nearest, require_block, require_preset
 from lora_diffusion.errors import TargetError, UsageError
 
 __all__ = ["PartSpec", "Weight", "module_weights", "parse_part", "require_finite"]
@@ -33,7 +33,7 @@ class PartSpec:
         for block, weight in self.overrides.items():
             require_finite(f"{self.source} in {require_block(block)}", weight)
         for name in self.presets:
-            _require_preset(name)
+            require_preset(name)
 
     def __str__(self) -> str:
         """Return what `parse_part` reads as this very value."""
@@ -97,13 +97,6 @@ def _unknown_option(option: str, spec: str) -> UsageError:
         f"{spec!r}: {option!r} is no preset, and no BLOCK=WEIGHT",
         hint=f"{nearest(option, known)}presets are {', '.join(PRESETS)}; blocks are {', '.join(BLOCKS)}",
     )
-
-
-def _require_preset(name: str) -> None:
-    if name not in PRESETS:
-        raise UsageError(
-            f"there is no preset {name!r}", hint=f"{nearest(name, PRESETS)}presets are {', '.join(PRESETS)}"
-        )
 
 
 def _number(text: str, spec: str) -> float:
