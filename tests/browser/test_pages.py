@@ -1,0 +1,97 @@
+"""Every page: it loads, fits a phone, is accessible, speaks both languages, and asks nobody else."""
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from webui.pages import ORDER
+
+PAGES = [name for name in ORDER if (Path(__file__).parents[2] / "webui" / "pages" / f"{name}.py").exists()]
+PATHS = {name: "" if name == ORDER[0] else name for name in PAGES}
+SETTLED = 1500
+"""Milliseconds after the heading: tables and pictures come by events of their own."""
+
+FRAME = {"scrollable-region-focusable", "aria-prohibited-attr"}
+"""Rules that Gradio's own markup breaks (tabs that overflow, empty uploads); ours does not."""
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_loads_without_a_fault(visit, name):
+    page = visit.open(f"/en/{PATHS[name]}")
+    page.wait_for_timeout(SETTLED)
+    assert page.locator("h1").count() == 1
+    assert page.locator(".toast-wrap .error").count() == 0
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_page_breaks_no_serious_rule_of_accessibility(browser, server, name, scheme):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(f"{server.address}/en/{PATHS[name]}")
+    page.locator("h1").first.wait_for()
+    page.wait_for_timeout(SETTLED)
+    found = Axe().run(page).response["violations"]
+    context.close()
+    serious = {
+        f"{each['id']}: {node['html'][:160]}"
+        for each in found
+        if each["impact"] in ("serious", "critical") and each["id"] not in FRAME
+        for node in each["nodes"]
+    }
+    assert serious == set()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_phone_in_german(browser, server, name):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, locale="de-DE", is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{server.address}/de/{PATHS[name]}")
+    page.locator("h1").first.wait_for()
+    page.wait_for_timeout(SETTLED)
+    wider = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    language = page.evaluate("document.documentElement.lang")
+    context.close()
+    assert wider <= 0
+    assert language == "de"
+
+
+def test_the_language_is_that_of_the_browser(browser, server):
+    for locale, language in (("de-DE", "de"), ("en-US", "en"), ("fr-FR", "en")):
+        context = browser.new_context(locale=locale)
+        page = context.new_page()
+        page.goto(server.address)
+        page.locator("h1").first.wait_for()
+        assert re.search(rf"/{language}/", page.url)
+        context.close()
+
+
+def test_pages_load_in_about_a_second(visit):
+    visit.open("/en/")
+    began = time.monotonic()
+    visit.open("/en/create")
+    assert time.monotonic() - began < 15  # 1.5 s alone; the bound tells a hang from a busy machine
+
+
+def test_the_tour_shows_once(visit):
+    page = visit.open("/en/")
+    tour = page.get_by_role("region", name="Four steps to begin with")
+    tour.wait_for()
+    page.get_by_role("button", name="Close the tour").click()
+    tour.wait_for(state="hidden")
+    page = visit.open("/en/")
+    page.wait_for_timeout(SETTLED)
+    assert not tour.is_visible()
+
+
+def test_a_page_is_walked_with_the_keyboard_alone(visit):
+    page = visit.open("/en/create")
+    page.wait_for_timeout(SETTLED)
+    reached: set[str] = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.innerText?.trim() || ''"))
+    assert {"Make images", "Stop"} <= reached
