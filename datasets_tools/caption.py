@@ -201,7 +201,10 @@ def _read(search: _Search, file: str) -> str | None:
     try:
         if not is_metadata(file):
             refuse_large(path.stat().st_size, file)
-        return decode(path.read_bytes(), file).text
+        decoded = decode(path.read_bytes(), file)
+        if decoded.guessed:
+            search.findings.append(_guessed(file, decoded.text))
+        return decoded.text
     except DatasetError as error:
         search.findings.append(blocks("caption-unreadable", file, str(error), error.hint))
     except OSError as error:
@@ -233,6 +236,12 @@ def _note_lines(search: _Search, file: str, text: str) -> None:
                 "keep one line per file if only one of them is meant",
             )
         )
+
+
+def _guessed(file: str, text: str) -> Finding:
+    words = [word for word in re.findall(r"[\w’]+", text) if not word.isascii()] or [text]
+    reason = f'it is not UTF-8 and is read as western European (Windows-1252), such as "{words[0][:40]}"'
+    return notes("caption-encoding", file, reason, "save it as UTF-8; first mend the letters, if these are wrong")
 
 
 def _orphan(file: str) -> Finding:

@@ -51,6 +51,7 @@ TITLES = {
     "caption-conflict": "Two captions for one picture",
     "caption-orphan": "Captions without a picture",
     "caption-lines": "Captions of several lines",
+    "caption-encoding": "Captions in an old encoding",
     "trigger-none": "No trigger word",
     "trigger-common": "The trigger is an everyday word",
     "trigger-tokens": "The trigger is many tokens",

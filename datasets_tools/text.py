@@ -20,16 +20,25 @@ _BOMS = (
     (b"\xff\xfe", "utf-16-le"),
     (b"\xfe\xff", "utf-16-be"),
 )
+# What stands between two letters in no language; in Windows-1250 the bytes are Polish, Czech and Romanian letters.
+_WITHIN_A_WORD = re.compile(r"[^\W\d_][¡¢£¥§©®¹²³¼½¾¿±°][^\W\d_]")
+# The letters that have the same byte in Windows-1250, and words of them in one case: other alphabets look "öËòé".
+_SURE = "ÁÂÄÇÉËÍÎÓÔÖÚÜÝáâäçéëíîóôöúüýß"
+_SURE_WORD = re.compile(r"[A-ZÁÂÄÇÉËÍÎÓÔÖÚÜÝ]?[a-záâäçéëíîóôöúüýß]*|[A-ZÁÂÄÇÉËÍÎÓÔÖÚÜÝ]+")
 _CP1252_SIGNS = set("€‚„…†‡‰‹›‘’“”•–—˜™ ¡¢£¥§©«®°±²³µ·¹º»¼½¾¿×÷")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """The text of a file and how it was written, so that it can be written the same way again."""
+    """The text of a file and how it was written, so that it can be written the same way again.
+
+    `guessed` says that the bytes mean something else in another common encoding.
+    """
 
     text: str
     encoding: str = "utf-8"
     mark: bytes = b""
+    guessed: bool = False
 
     def encoded(self, text: str) -> bytes:
         """Return other text in the same encoding with the same mark.
@@ -75,7 +84,8 @@ def decode(data: bytes, file: Path | str) -> Decoded:
         return Decoded(text=data.decode("utf-8"))
     except UnicodeDecodeError as error:
         if _plausible_cp1252(data):
-            return Decoded(text=data.decode("cp1252"), encoding="cp1252")
+            text = data.decode("cp1252")
+            return Decoded(text=text, encoding="cp1252", guessed=text != data.decode("cp1250", "replace"))
         raise _undecodable(file, "UTF-8", error.start) from error
 
 
@@ -139,5 +149,16 @@ def _plausible_cp1252(data: bytes) -> bool:
     latin = all(
         sign in _CP1252_SIGNS or (sign.isalpha() and ord(sign) >= 0xC0) or sign in "ŠšŽžŒœŸªÿ" for sign in special
     )
+    if not latin or _WITHIN_A_WORD.search(text):
+        return False
     crowded = re.search(r"[^\x00-\x7f]{3,}", text) is not None
-    return latin and not crowded and len(special) <= 0.3 * len(text)  # "Größe, Fuß, Übermaß": 0.26
+    few = not crowded and len(special) <= 0.3 * len(text)  # "Größe, Fuß, Übermaß": 0.26
+    return few or all(_is_sure(word) for word in re.findall(r"\w+", text) if not word.isascii())
+
+
+def _is_sure(word: str) -> bool:
+    """Say whether a word can hardly be anything but western European, however short the text: "Öl", "Öfen", "Füße"."""
+    known = all(sign in _SURE for sign in word if not sign.isascii())
+    crowded = re.search(r"[^\x00-\x7f]{2}", re.sub("[äöü]ß", "ß", word)) is not None
+    plain = any(sign.isascii() and sign.isalpha() for sign in word)  # a letter alone may be one of any alphabet
+    return known and plain and not crowded and _SURE_WORD.fullmatch(word) is not None

@@ -19,6 +19,9 @@ DECODED = [
     ("un café près de l’église".encode("cp1252"), "un café près de l’église"),
     ("Größe, Fuß, Übermaß".encode("cp1252"), "Größe, Fuß, Übermaß"),
     ("smörgås på bordet".encode("cp1252"), "smörgås på bordet"),
+    ("Öl".encode("cp1252"), "Öl"),
+    ("Füße, süß".encode("cp1252"), "Füße, süß"),
+    ("ÖL".encode("cp1250"), "ÖL"),
     ("“quoted” – and a dash…".encode("cp1252"), "“quoted” – and a dash…"),
     ("5 € off, ½ price".encode("cp1252"), "5 € off, ½ price"),
     ("sœur, Žofie, naïve".encode("cp1252"), "sœur, Žofie, naïve"),
@@ -77,7 +80,7 @@ def test_captions_are_decoded_and_tidied_and_nothing_in_them_is_a_command(tmp_pa
     (tmp_path / "a.txt").write_bytes(data)
     captions = find_captions(tmp_path, ["a.jpg"], ["a.txt"])
     assert captions.by_image["a.jpg"].text == tidy(decode_text(data, "a.txt")) == text
-    assert {finding.code for finding in captions.findings} <= {"caption-lines"}
+    assert {finding.code for finding in captions.findings} <= {"caption-lines", "caption-encoding"}
 
 
 REFUSED = [
@@ -102,6 +105,14 @@ REFUSED = [
     ("红房子".encode("gb18030"), "byte 0"),
     ("붉은 집".encode("euc-kr"), "byte 0"),
     ("Привет, мир".encode("cp1251"), "byte 0"),
+    ("я и ты".encode("cp1251"), "byte 0"),
+    ("Ö".encode("cp1252"), "byte 0"),
+    ("a house, złoty, of gold".encode("cp1250"), "byte 10"),
+    ("žluťoučký kůň".encode("cp1250"), "byte 0"),
+    ("テスト".encode("shift_jis"), "byte 0"),
+    ("中文".encode("gbk"), "byte 0"),
+    ("中文".encode("big5"), "byte 0"),
+    ("日本語".encode("euc_jp"), "byte 0"),
     ("дом".encode("koi8-r"), "byte 0"),
     ("σπίτι".encode("iso8859-7"), "byte 0"),
     (b"ok " + bytes([0x81]), "byte 3"),
@@ -248,3 +259,20 @@ def test_several_lines_are_joined_and_said(tmp_path):
     captions = found(tmp_path, ["a.png"])
     assert texts(captions) == {"a.png": "one, two"}
     assert codes(captions) == [("caption-lines", "a.txt")]
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        ("a house près de Paris".encode("cp1252"), ['"près"']),
+        ("a horse called kůň".encode("cp1250"), ['"kùò"']),
+        ("Größe in Öl".encode("cp1252"), []),
+        ("près, kůň".encode(), []),
+    ],
+    ids=["French", "Czech, misread", "German, the same in both", "UTF-8"],
+)
+def test_letters_that_another_encoding_would_read_otherwise_are_shown(tmp_path, data, told):
+    (tmp_path / "a.txt").write_bytes(data)
+    found = find_captions(tmp_path, ["a.jpg"], ["a.txt"]).findings
+    assert [finding.code for finding in found] == ["caption-encoding"] * len(told)
+    assert all(word in finding.reason for word, finding in zip(told, found, strict=True))
