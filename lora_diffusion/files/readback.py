@@ -8,12 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from datasets_tools.storage import sha256_file
-from lora_diffusion.errors import VerificationFailed
+from lora_diffusion.errors import CorruptFile, VerificationFailed
 from lora_diffusion.files.checkpoint import EXTRA, Checkpoint, open_checkpoint
-from lora_diffusion.files.safe import open_safe
+from lora_diffusion.files.safe import HASH_KEY, open_safe, running_hash
 
 __all__ = ["digest", "read_back", "require_numbers"]
+
+_CHUNK = 4 << 20
 
 
 def digest(tensor: Tensor) -> bytes:
@@ -22,18 +23,28 @@ def digest(tensor: Tensor) -> bytes:
 
 
 def read_back(path: Path, names: Collection[str]) -> str:
-    """Return the SHA-256 of a file that was just written, beside making the hash in its metadata anew.
+    """Return the SHA-256 of a file that was just written; the hash in its metadata is made anew in the same pass.
 
     Raises CorruptFile where its tensors are not those that were given to be written, VerificationFailed where their
     names are others.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside:
-        hashing = beside.submit(sha256_file, path)
-        file = open_safe(path)
-        file.verify()
-        if set(file.entries) != set(names):
-            raise VerificationFailed(f"{path.name} reads back with other tensors than were written")
-        return hashing.result()
+    file = open_safe(path)
+    if set(file.entries) != set(names):
+        raise VerificationFailed(f"{path.name} reads back with other tensors than were written")
+    ours, whole = running_hash(HASH_KEY, file.entries.values(), file.metadata), hashlib.sha256()
+    assert ours is not None
+    with path.open("rb", buffering=0) as bytes_, ThreadPoolExecutor(1, thread_name_prefix="sha256") as beside:
+        whole.update(bytes_.read(file.payload))
+        while data := bytes_.read(_CHUNK):
+            hashing = beside.submit(whole.update, data)
+            ours.update(data)
+            hashing.result()
+    if ours.text() != file.metadata.get(HASH_KEY):
+        raise CorruptFile(
+            f"{path.name}: the tensors are not those that were written (SHA-256 differs)",
+            hint="the disk or the memory fails: check both, then merge again",
+        )
+    return whole.hexdigest()
 
 
 def require_numbers(path: Path, base: Checkpoint, digests: Mapping[str, bytes]) -> None:
