@@ -5,6 +5,7 @@ from lora_diffusion.library.changing import BACK, MOVES
 from lora_diffusion.library.library import Library
 from lora_diffusion.library.lineage import lineage_of_run
 from lora_diffusion.library.naming import require_name
+from lora_diffusion.library.run_samples import samples_of_run
 from lora_diffusion.library.values import (
     STAGES,
     Comment,
@@ -49,4 +50,5 @@ __all__ = [
     "Withdrawal",
     "lineage_of_run",
     "require_name",
+    "samples_of_run",
 ]

@@ -41,9 +41,19 @@ def _about(connection: sqlite3.Connection, ref: str) -> tuple[str, tuple[str, ..
         return "subject = ?", (ref,)
     if parse_reference(ref).which:
         row = find(connection, ref)
-        return "subject = ?", (f"{row['adapter']}@{row['number']}",)
+        return _touching("subject = ?"), (f"{row['adapter']}@{row['number']}", _row_of(row["adapter"], row["number"]))
     adapter = adapter_named(connection, ref) or find(connection, ref)  # which names the nearest
-    return "(subject = ? OR subject GLOB ?)", (adapter["id"], f"{adapter['id']}@*")
+    at = adapter["id"]
+    return _touching("subject = ? OR subject GLOB ?"), (at, f"{at}@*", _row_of(at))
+
+
+def _touching(condition: str) -> str:
+    """Withdrawals have a picture as their subject, and belong to every version that they block or free."""
+    return f"({condition} OR (subject GLOB 'image:*' AND instr(after, ?)))"
+
+
+def _row_of(adapter: str, number: int | None = None) -> str:
+    return f'"versions/{adapter}/' if number is None else f'"versions/{adapter}/{number}"'
 
 
 def _event(row: sqlite3.Row, names: dict[str, str]) -> Event:

@@ -62,7 +62,11 @@ class Library:
     def open(cls, home: Path | str) -> "Library":
         """Open the library in a folder, which is made where it is missing. Raises CorruptFile for a damaged one."""
         store = Store(Path(home))
-        store.prepare()
+        try:
+            store.prepare()
+        except BaseException:
+            store.close()
+            raise
         return cls(store)
 
     def close(self) -> None:

@@ -117,6 +117,8 @@ def _explained(home: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as error:
         raise _explanation(home, error) from error
+    except (UnicodeDecodeError, LookupError) as error:  # columns or letters that are not what was written
+        raise _damaged(home, error) from error
     except UnicodeEncodeError as error:
         raise UsageError("a text holds broken characters", hint="type it again") from error
 
@@ -131,8 +133,13 @@ def _explanation(home: Path, error: sqlite3.DatabaseError) -> Exception:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return LoraDiffusionError(f"{place} cannot be opened for writing", hint=f"allow writing to {home}")
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return CorruptFile(f"{place} is damaged: {error}", hint="put back a backup of it; the objects can stay")
+        return _damaged(home, error)
     return LoraDiffusionError(f"{place}: {error}", hint="run `lora-diffusion library verify`")
+
+
+def _damaged(home: Path, error: Exception) -> CorruptFile:
+    hint = "put back a backup of it; the objects can stay"
+    return CorruptFile(f"{home / DATABASE} is damaged: {error}", hint=hint)
 
 
 def require_text(what: str, text: str, limit: int = 100_000) -> str:

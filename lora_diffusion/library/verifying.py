@@ -7,6 +7,7 @@ from typing import Any
 
 from datasets_tools.finding import blocks, notes
 from datasets_tools.storage import sha256_file
+from lora_diffusion.errors import LoraDiffusionError
 from lora_diffusion.library.ledger import event_hash, fold, row_name
 from lora_diffusion.library.schema import KEYS, MIGRATIONS, migrate
 from lora_diffusion.library.store import DATABASE, Store
@@ -24,8 +25,9 @@ def verify(store: Store, head: str) -> list[Fault]:
         with store.reading() as connection:
             faults = [*_database(connection), *_history(connection, head), *_rows(connection)]
             kept = {row["sha256"]: row for row in _all(connection, "objects")}
-    except Exception as error:
-        if not isinstance(error.__cause__, sqlite3.DatabaseError):
+    except LoraDiffusionError as error:
+        code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+        if error.__cause__ is None or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise
         return [blocks("database", DATABASE, str(error.__cause__), _BACKUP)]
     return [*faults, *_objects(store, kept)]

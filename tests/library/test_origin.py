@@ -90,6 +90,11 @@ def test_a_withdrawn_picture_blocks_all_that_was_made_with_it_at_any_distance(li
     assert "consent was revoked" in library.version("again").warning
     assert library.version("other").warning == ""
     assert library.path("again").is_file()
+    assert [library.history(ref, limit=1)[0].what for ref in ("ink@1", "again", "other")] == [
+        "withdraw",
+        "withdraw",
+        "add",
+    ]
     assert library.withdrawals() == [done]
 
 

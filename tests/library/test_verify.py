@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from lora_diffusion.errors import CorruptFile
+from lora_diffusion.errors import CorruptFile, LoraDiffusionError
 from lora_diffusion.library import Library
 from lora_diffusion.library.schema import KEYS, MIGRATIONS, migrate
 from tests.library import made
@@ -139,6 +139,35 @@ def test_a_database_that_is_none_is_one_fault_or_one_error(full):
     (home / "library.db").write_bytes(b"no database " * 1000)
     with pytest.raises(CorruptFile, match="damaged"):
         Library.open(home)
+
+
+def test_a_flip_of_any_byte_of_the_database_is_found_or_hits_what_holds_nothing(full, damage):
+    """A byte of free space, of a counter or of the name of an index may change; what a row holds may not."""
+    damage.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage.close()
+    home, before = full.home, _state(full)
+    full.close()
+    path, draw = home / "library.db", random.Random(1)
+    data = path.read_bytes()
+    written = [at for at, byte in enumerate(data) if byte]
+    found = 0
+    for at in draw.sample(written, 150):
+        path.write_bytes(data[:at] + bytes([data[at] ^ (1 << draw.randrange(8))]) + data[at + 1 :])
+        for beside in home.glob("library.db-*"):
+            beside.unlink()
+        try:
+            with Library.open(home) as library:
+                if serious(library):
+                    found += 1
+                else:
+                    assert _state(library) == before, f"byte {at}"
+        except LoraDiffusionError:
+            found += 1
+    assert found > 140
+
+
+def _state(library):
+    return library.versions(every=True), library.samples("ink"), library.pictures(), library.history()
 
 
 def test_rows_of_columns_that_came_later_have_their_default(full, damage):
