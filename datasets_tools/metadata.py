@@ -36,6 +36,7 @@ __all__ = [
 CAPTION_KEYS = ("text", "caption", "prompt")
 _FILES = ("rights.csv", "metadata.jsonl", "metadata.csv")
 _RIGHTS = tuple(one.name for one in fields(Rights))
+_NONE = Rights()
 _YES = {"true", "yes", "y", "1", "x"}
 _NO = {"false", "no", "n", "0"}
 _ROW_HINT = 'a row has "file_name" and one of "text", "caption", "prompt"'
@@ -58,6 +59,32 @@ class Statement:
     def is_default(self) -> bool:
         """Say whether it speaks of every picture of a folder and below."""
         return any(PurePosixPath(name).name == "*" for name in self.names)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Said:
+    """What is kept of a statement while all are compared: without its row, whose values would be a kilobyte."""
+
+    file: str
+    line: int
+    caption: str | None
+    rights: Rights
+    exclude: bool | None
+
+    @classmethod
+    def of(cls, stated: Statement, once: dict[Rights, Rights]) -> "_Said":
+        rights = Rights(**stated.rights)
+        return cls(
+            file=stated.file,
+            line=stated.row.first,
+            caption=stated.caption,
+            rights=once.setdefault(rights, rights),
+            exclude=stated.exclude,
+        )
+
+    @property
+    def where(self) -> str:
+        return f"{self.file}, line {self.line}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,25 +123,31 @@ def read_metadata(texts: Mapping[str, str], images: Sequence[str]) -> Metadata:
     """Read metadata files (relative name -> text) about images (relative names). Bad rows are findings."""
     findings: list[Finding] = []
     known = targets(images)
-    rows: dict[str, list[Statement]] = {}
+    rows: dict[str, list[_Said]] = {}
+    once: dict[Rights, Rights] = {}  # equal ones are one: a whole set has few
     for file in in_order(texts):
         for stated in _statements(file, texts[file], findings):
             target = known.find(*stated.names)
             if target is None:
                 findings.append(_orphan(stated))
             else:
-                rows.setdefault(target, []).append(stated)
-    exact = {image: rows[image] for image in images if image in rows}
-    defaults = {image: [stated for star in _stars(image) for stated in rows.get(star, ())] for image in images}
-    by_image = {image: [*exact.get(image, ()), *defaults[image]] for image in images}
-    findings += [finding for image, own in exact.items() for finding in _conflicts(image, own)]
-    return Metadata(
-        captions={image: found for image, own in exact.items() if (found := _captions(own))},
-        defaults={image: found[0] for image in images if (found := _captions(defaults[image]))},
-        rights={image: Rights(**rights) for image, rows in by_image.items() if (rights := _rights(rows))},
-        excluded={image: row.where for image, rows in by_image.items() if (row := _excluding(rows))},
-        findings=tuple(findings),
-    )
+                rows.setdefault(target, []).append(_Said.of(stated, once))
+    captions: dict[str, Sequence[tuple[str, str]]] = {}
+    defaults: dict[str, tuple[str, str]] = {}
+    rights: dict[str, Rights] = {}
+    excluded: dict[str, str] = {}
+    for image in images if rows else ():
+        own, general = rows.get(image, []), [said for star in _stars(image) for said in rows.get(star, ())]
+        findings += _conflicts(image, own)
+        if found := _captions(own):
+            captions[image] = found
+        if found := _captions(general):
+            defaults[image] = found[0]
+        if (merged := _rights([*own, *general])) != _NONE:
+            rights[image] = once.setdefault(merged, merged)
+        if row := _excluding([*own, *general]):
+            excluded[image] = row.where
+    return Metadata(captions=captions, defaults=defaults, rights=rights, excluded=excluded, findings=tuple(findings))
 
 
 def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> Statement:
@@ -195,26 +228,29 @@ def _stars(image: str) -> list[str]:
     return [str(folder / "*") for folder in PurePosixPath(image).parents]
 
 
-def _captions(rows: Iterable[Statement]) -> list[tuple[str, str]]:
+def _captions(rows: Iterable[_Said]) -> list[tuple[str, str]]:
     return [(row.caption, row.file) for row in rows if row.caption is not None]
 
 
-def _rights(rows: Sequence[Statement]) -> dict[str, str]:
+def _rights(rows: Sequence[_Said]) -> Rights:
     """Return each field as the first row that states it does."""
-    return {key: value for row in reversed(rows) for key, value in row.rights.items()}
+    if len(rows) == 1:
+        return rows[0].rights
+    stated = {key: value for row in reversed(rows) for key in _RIGHTS if (value := getattr(row.rights, key))}
+    return Rights(**stated)
 
 
-def _excluding(rows: Iterable[Statement]) -> Statement | None:
+def _excluding(rows: Iterable[_Said]) -> _Said | None:
     decisive = next((row for row in rows if row.exclude is not None), None)
     return decisive if decisive is not None and decisive.exclude else None
 
 
-def _conflicts(image: str, rows: Sequence[Statement]) -> Iterator[Finding]:
+def _conflicts(image: str, rows: Sequence[_Said]) -> Iterator[Finding]:
     """Report fields of the rights that two rows about the same picture state differently."""
-    for key in _RIGHTS:
-        stated = [row for row in rows if key in row.rights]
+    for key in _RIGHTS if len(rows) > 1 else ():
+        stated = [row for row in rows if getattr(row.rights, key)]
         for other in stated[1:]:
-            if other.rights[key] != stated[0].rights[key]:
+            if getattr(other.rights, key) != getattr(stated[0].rights, key):
                 reason = f"{stated[0].where} and {other.where} state another {key}; that of {stated[0].file} counts"
                 yield warns("rights-conflict", image, reason, f"delete the wrong {key}")
 

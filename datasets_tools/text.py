@@ -59,12 +59,18 @@ class Spellings:
 
     def __init__(self, names: Iterable[str]) -> None:
         self._names = frozenset(names)
-        self._composed = {_composed(name): name for name in sorted(self._names, reverse=True)}
+        ordered = sorted(self._names, reverse=True)  # the first of several spellings is assigned last
+        self._composed = {whole: name for name in ordered if (whole := _composed(name)) != name}
 
     def find(self, *names: str) -> str | None:
         """Return the name that the first of these that is there means, or None."""
-        meant = (name if name in self._names else self._composed.get(_composed(name)) for name in names)
+        meant = (name if name in self._names else self._spelt(_composed(name)) for name in names)
         return next((name for name in meant if name is not None), None)
+
+    def _spelt(self, whole: str) -> str | None:
+        """Return the name whose composed form this is, of several the first in order."""
+        others = [self._composed[whole]] if whole in self._composed else []
+        return min([whole, *others] if whole in self._names else others, default=None)
 
 
 def decode(data: bytes, file: Path | str) -> Decoded:
