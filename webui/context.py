@@ -92,6 +92,14 @@ class Context:
             "href": f"{self.root}/create?from={picture.id}",
         }
 
+    def thumbnail(self, version: Any) -> str:
+        """Return the address of a style's picture, or nothing where it has none."""
+        chosen = version.details.thumbnail
+        samples = [] if chosen else self.studio.library.samples(version.ref)
+        if not chosen and not samples:
+            return ""
+        return self.file(Path(self.studio.library.object(chosen) if chosen else samples[0].path), name="style.png")
+
     def file(self, path: Path, *, name: str = "", owner: str = "") -> str:
         """Return the address under which a browser gets a file."""
         return self.studio.files.share(path, name=name, owner=owner)

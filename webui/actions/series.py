@@ -19,7 +19,7 @@ __all__ = ["Axis", "Shown"]
 
 MAX_CELLS = 64
 
-By = Literal["style", "all_styles", "seed", "steps", "guidance", "sampler", "prompt"]
+By = Literal["style", "second_style", "all_styles", "seed", "steps", "guidance", "sampler", "prompt"]
 
 
 class Axis(BaseModel):
@@ -130,10 +130,9 @@ def _varied(settings: Settings, axis: Axis, value: str) -> Settings:
 
 def _change(settings: Settings, axis: Axis, value: str) -> Mapping[str, Any]:
     match axis.by:
-        case "style" | "all_styles":
-            chosen = settings.styles[:1] if axis.by == "style" else settings.styles
+        case "style" | "second_style" | "all_styles":
             styles = [each.model_dump() for each in settings.styles]
-            for each in styles[: len(chosen)]:
+            for each in styles[_CHOSEN[axis.by]]:
                 each["weight"] = float(value.rstrip(" %")) / 100
             return {"styles": styles}
         case "prompt":
@@ -144,3 +143,6 @@ def _change(settings: Settings, axis: Axis, value: str) -> Mapping[str, Any]:
             return {"guidance": float(value)}
         case _:
             return {axis.by: value}
+
+
+_CHOSEN = {"style": slice(0, 1), "second_style": slice(1, 2), "all_styles": slice(None)}

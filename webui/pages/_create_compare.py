@@ -13,7 +13,7 @@ SLIDE = """
 const slide = () => element.style.setProperty("--at", (element.querySelector("input[type=range]")?.value ?? 50) + "%");
 element.addEventListener("input", slide);
 """
-AXES = ("none", "style", "all_styles", "seed", "steps", "guidance", "sampler", "prompt")
+AXES = ("none", "style", "second_style", "all_styles", "seed", "steps", "guidance", "sampler", "prompt")
 
 
 def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], gr.Request], dict[str, Any]]) -> None:

@@ -1,0 +1,198 @@
+"""Blends: how styles get along, what to remember of a mix, and freezing it into a file."""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from datasets_tools import write_json
+from lora_diffusion import preset_bars, preset_names
+from webui.actions import At, action
+from webui.actions.bases import path_of
+from webui.actions.jobs import JobRow, row_of
+from webui.actions.pictures import Style, Styles, Uploaded
+from webui.commands import run_cli
+from webui.errors import BadRequest
+
+__all__ = ["KINDS", "Meeting", "Preset", "Recipe"]
+
+KINDS = ("recipe", "exact", "compact", "merged")
+MAX_RECIPE = 100_000
+"""Bytes; eight styles take two thousand."""
+
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Slot = Literal["A", "B", "C"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """How two styles get along as a whole: `verdict` is same, alike, opposed, entangled or independent."""
+
+    first: str
+    second: str
+    verdict: str
+    cosine: float
+    overlap: float
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A named choice of blocks: `says` in plain words, `bars` the factor of each block in the model's order."""
+
+    name: str
+    says: str
+    bars: dict[str, float]
+
+
+class Recipe(BaseModel):
+    """A blend as a small file: the styles with their weights, and the hash of each so that it means the same later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["lora-diffusion blend recipe"] = "lora-diffusion blend recipe"
+    version: Literal[1] = 1
+    name: Name
+    styles: Annotated[tuple[Style, ...], Field(min_length=1, max_length=8)]
+    fingerprints: dict[Annotated[str, Field(max_length=80)], Annotated[str, Field(max_length=128)]] = {}
+
+
+@action(role="viewer", writes=False)
+def presets(at: At) -> list[Preset]:
+    """List the named choices of blocks: what a picture keeps of a style then."""
+    found = [preset_bars(name, family="sd1") for name in preset_names()]
+    return [Preset(name=each.name, says=each.plain, bars=dict(each.factors)) for each in found]
+
+
+@action(role="creator", writes=False, same_as="conflict")
+def conflict(at: At, *, styles: Styles) -> list[Meeting]:
+    """Say of each pair of styles how they get along; a pair takes a second or two the first time."""
+    return [_meet(at, first.ref, second.ref) for first, second in combinations(styles, 2)]
+
+
+def _meet(at: At, first: str, second: str) -> Meeting:
+    one, two = (at.studio.library.version(ref) for ref in (first, second))
+    key = f"conflict:{':'.join(sorted((one.fingerprint, two.fingerprint)))}"
+    kept = at.studio.shared_setting(key)
+    if not kept:
+        paths = [str(at.studio.library.path(each.ref)) for each in (one, two)]
+        found = run_cli(["conflict", *paths])
+        whole = found["whole"]
+        kept = json.dumps({**whole, "meaning": found["meanings"][whole["verdict"]]})
+        at.studio.keep_shared_setting(key, kept)
+    said = json.loads(kept)
+    return Meeting(
+        first=one.name,
+        second=two.name,
+        verdict=said["verdict"],
+        cosine=said["cosine"],
+        overlap=said["overlap"],
+        meaning=said["meaning"],
+    )
+
+
+@action(role="creator", writes=False)
+def remember(at: At, *, slot: Slot, styles: Styles) -> None:
+    """Keep a mix in one of your three slots."""
+    at.studio.keep_setting(at.user, f"blend:{slot}", json.dumps([each.model_dump() for each in styles]))
+
+
+@action(role="creator", writes=False)
+def recall(at: At, *, slot: Slot) -> list[Style]:
+    """Return the mix of a slot; an empty list where none was kept."""
+    return [Style(**each) for each in json.loads(at.studio.setting(at.user, f"blend:{slot}", "[]"))]
+
+
+@action(role="viewer", writes=False)
+def suggest(at: At) -> list[dict[str, Any]]:
+    """Return a mix to begin with: the first two approved styles, so that nobody faces an empty page."""
+    found = at.studio.library.versions(stage="approved")[:2]
+    return [{"ref": each.ref, "weight": weight} for each, weight in zip(found, (0.4, 0.8), strict=False)]
+
+
+@action(role="creator", writes=False)
+def open_recipe(at: At, *, upload: Uploaded) -> Recipe:
+    """Read a recipe file. Raises BadRequest where it is none, or where a style is not the one that it means."""
+    path = at.studio.upload(upload)
+    if path.stat().st_size > MAX_RECIPE:
+        raise BadRequest("this is no recipe: it is too large", hint="drop the .json that Freeze wrote")
+    try:
+        found = Recipe.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise BadRequest("this is no recipe of a blend", hint="drop the .json that Freeze wrote") from error
+    for ref, meant in found.fingerprints.items():
+        if at.studio.library.version(ref).fingerprint != meant:
+            raise BadRequest(f"{ref} is not the style that the recipe means", hint="ask for the package of that style")
+    return found
+
+
+@action(role="creator", same_as="blend|merge")
+def freeze(
+    at: At,
+    *,
+    name: Name,
+    styles: Annotated[tuple[Style, ...], Field(min_length=1, max_length=8)],
+    kind: Literal["recipe", "exact", "compact", "merged"] = "exact",
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.99,
+    precision: Literal["fp16", "bf16", "fp32", "fp8"] = "fp16",
+) -> JobRow | dict[str, Any]:
+    """Make a file of a mix: a recipe at once; an exact or a compact style, or a merged checkpoint, as a job.
+
+    Exact and compact styles go into the library as drafts; their job says how far they are from the mix.
+    """
+    if any(each.schedule for each in styles) and kind != "recipe":
+        raise BadRequest(
+            "a file cannot hold a course over the steps", hint="freeze it as a recipe, or take the course off"
+        )
+    folder = at.studio.home / "exports" / secrets.token_hex(8)
+    if kind == "recipe":
+        prints = {each.ref: at.studio.library.version(each.ref).fingerprint for each in styles}
+        path = folder / "recipe.json"
+        write_json(path, Recipe(name=name, styles=styles, fingerprints=prints).model_dump(mode="json"))
+        return {"recipe": path}
+    parts = [_part(at, each) for each in styles if each.weight]
+    if not parts:
+        raise BadRequest("every style is at 0 %", hint="give at least one some strength")
+    out = folder / "blend.safetensors"
+    job = at.studio.jobs.submit(
+        kind="merge" if kind == "merged" else "blend",
+        title=name,
+        owner=at.user.name,
+        commands=_commands(at, kind, parts, str(out), name=name, keep=keep, precision=precision),
+        folder=folder,
+    )
+    at.studio.jobs.wake()
+    return row_of(at, job)
+
+
+def _part(at: At, style: Style) -> str:
+    path = at.studio.library.path(style.ref)
+    return f"{path}:{style.weight!r}" + (f"@{style.blocks}" if style.blocks else "")
+
+
+def _commands(
+    at: At, kind: str, parts: Sequence[str], out: str, *, name: str, keep: float, precision: str
+) -> list[list[str]]:
+    if kind == "merged":
+        adapters = [word for part in parts for word in ("--adapter", part)]
+        return [["merge", "--base", path_of(at, ""), *adapters, "--out", out, "--precision", precision, "--json"]]
+    how = ["--method", "svd", "--keep", repr(keep)] if kind == "compact" else []
+    add = ["library", "add", out, "--name", name, "--by", at.user.name, "--home", str(at.studio.home), "--json"]
+    return [["blend", *parts, "--out", out, *how, "--json"], add]
+
+
+@action(role="creator", writes=False)
+def result(at: At, *, id: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]) -> dict[str, Any]:
+    """Say what a freezing came to: the error or loss in total and per layer, the style or the file that it made."""
+    job = at.studio.jobs.get(id)
+    made = job.results[0] if job.results else {}
+    return {
+        "job": row_of(at, job),
+        "report": made.get("report", {}),
+        "ref": job.results[1].get("ref", "") if len(job.results) > 1 else "",
+        "file": at.studio.home / job.folder / "blend.safetensors" if made and job.kind == "merge" else None,
+    }

@@ -1,0 +1,58 @@
+"""Freeze a mix: as a recipe, an exact or a compact style, or a merged checkpoint, and what that costs."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from webui.context import Context
+
+__all__ = ["build"]
+
+KINDS = ("exact", "compact", "recipe", "merged")
+
+
+def build(ctx: Context, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list[dict[str, Any]]]) -> None:
+    t = ctx.t
+    name = gr.Textbox(label=t("blend.name_it"), max_length=64)
+    kind = gr.Radio(label=t("blend.kind"), value="exact", choices=[(t(f"blend.kind_{each}"), each) for each in KINDS])
+    keep = gr.Slider(50, 100, value=99, step=1, label=t("blend.keep"), info=t("blend.keep_info"), visible=False)
+    precision = gr.Radio(
+        label=t("blend.precision"), choices=["fp16", "bf16", "fp32", "fp8"], value="fp16", visible=False
+    )
+    go = gr.Button(t("blend.freeze"), variant="primary", elem_id="freeze")
+    job = gr.State("")
+    status = gr.HTML(elem_id="frozen")
+    clock = gr.Timer(1.5, active=False)
+
+    def which(chosen: str) -> tuple[Any, Any]:
+        return gr.update(visible=chosen == "compact"), gr.update(visible=chosen == "merged")
+
+    def freeze(request: gr.Request, called: str, chosen: str, kept: float, cast: str, *values: Any) -> tuple[Any, ...]:
+        wanted = {"name": called or t("blend.unnamed"), "kind": chosen, "keep": kept / 100, "precision": cast}
+        made = ctx.act(request, "blend.freeze", styles=mix(values), **wanted)
+        if chosen == "recipe":
+            return (
+                "",
+                ctx.render("blend_file", src=ctx.file(made["recipe"], name=f"{called}.json")),
+                gr.update(active=False),
+            )
+        return made.id, ctx.render("create_status", text=t("blend.freezing"), part=0.1), gr.update(active=True)
+
+    def look(id: str, request: gr.Request) -> tuple[Any, Any]:
+        if not id:
+            return gr.update(), gr.update(active=False)
+        found = ctx.act(request, "blend.result", id=id)
+        row = found["job"]
+        if row.state == "failed":
+            return ctx.render("problem", text=row.error, hint=row.hint), gr.update(active=False)
+        if row.state != "done":
+            return ctx.render("create_status", text=t("blend.freezing"), part=0.5), gr.update()
+        src = ctx.file(found["file"], name=f"{row.title}.safetensors") if found["file"] else ""
+        return ctx.render("blend_done", row=row, report=found["report"], ref=found["ref"], src=src), gr.update(
+            active=False
+        )
+
+    ctx.on(kind.input, which, kind, [keep, precision], show_progress="hidden")
+    ctx.on(go.click, freeze, [name, kind, keep, precision, *inputs], [job, status, clock], show_progress="hidden")
+    ctx.on(clock.tick, look, job, [status, clock], show_progress="hidden")

@@ -1,0 +1,131 @@
+"""Blend: mix up to eight styles with sliders, see it at once, and freeze what is good."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from webui.components import banner, heading
+from webui.context import Context
+from webui.pages import _blend_freeze
+from webui.pages._blend_rows import BlendRows
+
+__all__ = ["NAME", "build"]
+
+NAME = "blend"
+QUICK, FULL = 8, 20
+"""Steps of the picture that follows the sliders, and of one that is asked for."""
+
+SLOTS = ("A", "B", "C")
+GRID = (("style", "50, 75, 100"), ("second_style", "50, 75, 100"))
+
+
+def build(ctx: Context, page: gr.Blocks) -> None:
+    t = ctx.t
+    heading(ctx, t("blend.title"), t("blend.intro"))
+    banner(ctx, page)
+    with gr.Row():
+        with gr.Column(scale=6, min_width=300):
+            rows = BlendRows.build(ctx)
+            with gr.Row():
+                keeps = {slot: gr.Button(t("blend.keep_slot", slot=slot), size="sm") for slot in SLOTS}
+                recalls = {slot: gr.Button(t("blend.use_slot", slot=slot), size="sm") for slot in SLOTS}
+            dropped = gr.File(label=t("blend.recipe"), file_types=[".json"], type="filepath", height=110)
+        with gr.Column(scale=5, min_width=300):
+            prompt = gr.Textbox(label=t("create.prompt"), value="a rocket icon", max_length=4000)
+            seed = gr.Number(label=t("create.seed"), value=7, precision=0, minimum=0, maximum=2**53)
+            live = gr.Checkbox(label=t("blend.live"), value=True)
+            with gr.Row():
+                go = gr.Button(t("blend.go"), variant="primary", elem_id="mix")
+                grid = gr.Button(t("blend.grid"), elem_id="weight-grid")
+            status, picture = gr.HTML(), gr.HTML(elem_id="mixed")
+    with gr.Row():
+        with gr.Column(min_width=300):
+            gr.HTML(ctx.render("section", title=t("blend.conflict"), text=t("blend.conflict_info")))
+            compare = gr.Button(t("blend.conflict_go"))
+            meter = gr.HTML(elem_id="meter")
+        with gr.Column(min_width=300):
+            gr.HTML(ctx.render("section", title=t("blend.freeze_title"), text=t("blend.freeze_info")))
+            _blend_freeze.build(ctx, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
+
+    def settings(said: str, number: float, values: tuple[Any, ...], steps: int) -> dict[str, Any]:
+        return {"prompt": said, "seed": int(number or 0), "styles": rows.mix(values[0], values[1:]), "steps": steps}
+
+    def draw(request: gr.Request, wanted: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+        yield ctx.render("create_status", text=t("create.begins"), part=0), gr.update()
+        for event in ctx.act(request, "pictures.draw", settings=wanted):
+            if event.event == "step":
+                text = t("create.step", done=event.done, total=event.total)
+                yield ctx.render("create_status", text=text, part=event.done / event.total), gr.update()
+            elif event.event == "picture":
+                yield "", ctx.render("blend_picture", src=ctx.file(event.picture.path), prompt=wanted["prompt"])
+            elif event.event == "failed":
+                yield ctx.render("problem", text=event.reason, hint=event.hint), gr.update()
+
+    def mixed(request: gr.Request, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
+        yield from draw(request, settings(said, number, values, FULL))
+
+    def follow(request: gr.Request, on: bool, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
+        if on and values[0]:
+            yield from draw(request, settings(said, number, values, QUICK))
+
+    def weights(request: gr.Request, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
+        axes = [{"by": by, "values": text.split(", ")} for by, text in GRID[: min(2, len(values[0] or [])) or 1]]
+        yield ctx.render("create_status", text=t("create.begins"), part=0), gr.update()
+        for event in ctx.act(request, "series.grid", settings=settings(said, number, values, FULL), axes=axes):
+            if event.event == "sheet":
+                yield "", ctx.render("create_sheet", src=ctx.file(event.sheet), axes=axes)
+            elif event.event == "failed":
+                yield ctx.render("problem", text=event.reason, hint=event.hint), gr.update()
+            else:
+                yield ctx.render("create_status", text=t("create.drawing"), part=event.part), gr.update()
+
+    def meet(request: gr.Request, *values: Any) -> Iterator[str]:
+        yield ctx.render("create_status", text=t("blend.comparing"), part=0.3)
+        yield ctx.render(
+            "blend_meter", meetings=ctx.act(request, "blend.conflict", styles=rows.mix(values[0], values[1:]))
+        )
+
+    def show(said: str, refs: list[str], request: gr.Request) -> list[Any]:
+        known = {each.ref: each.details.trigger for each in ctx.act(request, "library.list", every=True)}
+        words = [known[ref] for ref in refs or [] if known.get(ref)]
+        return [ctx.act(request, "pictures.with_words", prompt=said, words=words), *rows.shown(ctx, request, refs)]
+
+    def arrive(request: gr.Request) -> list[Any]:
+        asked = dict(request.query_params)
+        if asked.get("from"):
+            found = ctx.act(request, "pictures.reuse", id=asked["from"])
+            return [found.get("prompt") or gr.update(), *rows.filled(ctx, request, found["styles"])]
+        return [gr.update(), *rows.filled(ctx, request, ctx.act(request, "blend.suggest"))]
+
+    def keeping(slot: str) -> Any:
+        def keep(request: gr.Request, *values: Any) -> None:
+            ctx.act(request, "blend.remember", slot=slot, styles=rows.mix(values[0], values[1:]))
+            gr.Info(t("blend.kept", slot=slot))
+
+        return keep
+
+    def recalling(slot: str) -> Any:
+        def recall(request: gr.Request) -> list[Any]:
+            return rows.filled(ctx, request, [dict(each) for each in ctx.act(request, "blend.recall", slot=slot)])
+
+        return recall
+
+    def opened(path: str | None, request: gr.Request) -> list[Any]:
+        found = ctx.act(request, "blend.open_recipe", upload=path) if path else None
+        return rows.filled(ctx, request, [dict(each) for each in found.styles] if found else [])
+
+    quiet = {"show_progress": "hidden"}
+    outputs, said = [status, picture], [prompt, seed, *rows.inputs]
+    ctx.on(page.load, arrive, None, [prompt, *rows.inputs], **quiet)
+    ctx.on(rows.picker.change, show, [prompt, rows.picker], [prompt, *rows.groups, *rows.titles], **quiet)
+    ctx.on(go.click, mixed, said, outputs, concurrency_limit=None, **quiet)
+    ctx.on(grid.click, weights, said, outputs, concurrency_limit=None, **quiet)
+    ctx.on(compare.click, meet, rows.inputs, meter, **quiet)
+    ctx.on(dropped.upload, opened, dropped, rows.inputs, **quiet)
+    for slot in SLOTS:
+        ctx.on(keeps[slot].click, keeping(slot), rows.inputs, None, **quiet)
+        ctx.on(recalls[slot].click, recalling(slot), None, rows.inputs, **quiet)
+    for field in rows.fields:
+        event = field.release if isinstance(field, gr.Slider) else field.input
+        ctx.on(event, follow, [live, *said], outputs, trigger_mode="always_last", concurrency_limit=None, **quiet)
