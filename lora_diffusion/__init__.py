@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from lora_diffusion.embedded import style_names as style_names
     from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
     from lora_diffusion.errors import UsageError as UsageError
+    from lora_diffusion.evaluation.evaluating import evaluate as evaluate
+    from lora_diffusion.evaluation.evaluation import Evaluation as Evaluation
     from lora_diffusion.exporting import Exported as Exported
     from lora_diffusion.exporting import blend_to_file as blend_to_file
     from lora_diffusion.exporting import export as export
@@ -87,6 +89,7 @@ _HOMES = {
     "ConflictReport": "conflicts",
     "Details": "library",
     "Event": "library",
+    "Evaluation": "evaluation.evaluation",
     "Exported": "exporting",
     "Extracted": "extracting",
     "Fault": "library",
@@ -120,6 +123,7 @@ _HOMES = {
     "check_source": "checking",
     "collapse": "generation.blend",
     "conflict": "conflicts",
+    "evaluate": "evaluation.evaluating",
     "export": "exporting",
     "extract": "extracting",
     "fix_adapter": "files.fix",

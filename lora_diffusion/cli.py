@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_diffusion.cli_caption import captions
+from lora_diffusion.cli_evaluate import evaluate
 from lora_diffusion.cli_files import VERBS, Out
 from lora_diffusion.cli_generate import generate, serve
 from lora_diffusion.cli_library import library
@@ -151,7 +152,7 @@ def train(
 
 app.command()(generate)
 app.command(hidden=True)(serve)
-for _verb in (*VERBS, bases, ui):
+for _verb in (*VERBS, evaluate, bases, ui):
     app.command()(_verb)
 
 

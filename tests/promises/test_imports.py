@@ -53,6 +53,10 @@ ALLOWED = {
         "library", "exporting", "card", "generation", "files", "parts", "blocks", "outputs", "errors", "datasets_tools",
     },
     "lora_diffusion.exporting": {"card", "files", "generation", "outputs", "errors", "datasets_tools"},
+    "lora_diffusion.evaluation": {
+        "evaluation", "conflicts", "demo", "generation", "files", "outputs", "families", "seeds", "devices", "embedded",
+        "errors", "datasets_tools",
+    },
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
         "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation",
@@ -63,12 +67,13 @@ ALLOWED = {
 
 ONE_PLACE = {
     "diffusers": {"families", "generation", "demo"},
-    "transformers": {"families", "generation", "demo", "datasets_tools"},
+    "transformers": {"families", "generation", "demo", "evaluation", "datasets_tools"},
     "accelerate": {"training"},
     "typer": {
         "cli",
         "cli_audit",
         "cli_caption",
+        "cli_evaluate",
         "cli_files",
         "cli_generate",
         "cli_home",
@@ -132,6 +137,7 @@ def test_a_module_imports_only_what_lies_to_its_right(path):
         "lora_diffusion.cli_home",
         "lora_diffusion.cli_library",
         "lora_diffusion.cli_pictures",
+        "lora_diffusion.cli_evaluate",
         "lora_diffusion.cli_files",
         "lora_diffusion.cli_generate",
         "lora_diffusion.cli_rights",
