@@ -1,0 +1,39 @@
+"""What a style says about itself as rows of a table, and what a form says about it as an action takes it."""
+
+from typing import Any
+
+from webui.context import Context
+
+__all__ = ["changes_of", "facts_of"]
+
+
+def facts_of(ctx: Context, version: Any) -> list[tuple[str, str]]:
+    """Return names and values; a value that is empty is not shown."""
+    details, t = version.details, ctx.t
+    span = [details.weight_low, details.weight_high]
+    reach = "" if None in span else f"{span[0] * 100:.0f} – {span[1] * 100:.0f} %"
+    return [
+        (t("library.trigger"), details.trigger),
+        (t("library.weight"), f"{details.weight * 100:.0f} %"),
+        (t("library.reach"), reach),
+        (t("settings.family"), version.family),
+        (t("library.licence"), details.licence),
+        (t("library.expires"), details.expires),
+        (t("library.owner"), details.owner),
+        (t("library.tags"), ", ".join(details.tags)),
+        (t("library.size"), f"{t.number(version.bytes / 1e6, 2)} MB"),
+        (t("library.hash"), version.sha256),
+        (t("library.notes"), details.notes),
+    ]
+
+
+def changes_of(values: tuple[Any, ...]) -> dict[str, Any]:
+    """Return the fields of the form, in its order, as `library.describe` takes them; weights are per cent there."""
+    trigger, weight, low, high, tags, licence, expires, owner, notes = values
+    numbers = {"weight": weight, "weight_low": low, "weight_high": high}
+    words = {"trigger": trigger, "licence": licence, "expires": expires, "owner": owner, "notes": notes}
+    return {
+        **{key: value / 100 for key, value in numbers.items() if value is not None},
+        **{key: value or "" for key, value in words.items()},
+        "tags": tuple(each.strip() for each in (tags or "").split(",") if each.strip()),
+    }
