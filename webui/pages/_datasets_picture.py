@@ -29,7 +29,7 @@ class PicturePanel:
     @classmethod
     def build(cls, ctx: Context) -> "PicturePanel":
         t = ctx.t
-        with gr.Column(scale=2, min_width=300, visible=False) as group:
+        with gr.Column(scale=2, min_width=300, visible=False, elem_id="picture-panel") as group:
             picker = gr.Dropdown([], label=t("datasets.picture"))
             with gr.Row():
                 previous = gr.Button(f"← {t('datasets.previous')}", size="sm", min_width=100)

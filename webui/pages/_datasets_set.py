@@ -155,7 +155,7 @@ class SetDesk:
         return flag
 
     def _preview(self, ctx: Context) -> Any:
-        def preview(id: str, *given: Any, request: gr.Request) -> list[Any]:
+        def preview(id: str, request: gr.Request, *given: Any) -> list[Any]:
             edits = ctx.act(request, "datasets.edit_captions", id=id, **self.captions.arguments(*given))
             label = ctx.t("datasets.apply", n=len(edits)) if edits else ctx.t("datasets.apply_none")
             return [ctx.render("datasets_edits", edits=edits), gr.update(interactive=bool(edits), value=label)]
@@ -163,7 +163,7 @@ class SetDesk:
         return preview
 
     def _apply(self, ctx: Context) -> Any:
-        def apply(id: str, *given: Any, request: gr.Request) -> list[Any]:
+        def apply(id: str, request: gr.Request, *given: Any) -> list[Any]:
             ctx.act(request, "datasets.edit_captions", id=id, preview=False, **self.captions.arguments(*given))
             gr.Info(ctx.t("datasets.saved"), duration=3)
             return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none"))]
@@ -178,7 +178,7 @@ class SetDesk:
         return suggest
 
     def _state(self, ctx: Context) -> Any:
-        def state(id: str, scope: str, file: str, only: list[str], *values: str, request: gr.Request) -> None:
+        def state(id: str, request: gr.Request, scope: str, file: str, only: list[str], *values: str) -> None:
             ctx.act(request, "datasets.rights", id=id, **self.rights.arguments(scope, file, only, values))
             gr.Info(ctx.t("datasets.saved"), duration=3)
 

@@ -8,14 +8,17 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._datasets_words import advice, reason, said, title
-from webui.users import allows
+from webui.users import LOCAL, allows
 
 __all__ = ["PICKS", "grid", "header", "health", "history", "picture"]
 
 PICKS = """
 element.addEventListener('click', (event) => {
   const pick = event.target.closest('[data-file]');
-  if (pick) trigger('select', { file: pick.dataset.file });
+  if (!pick) return;
+  trigger('select', { file: pick.dataset.file });
+  const panel = document.getElementById('picture-panel');  // on a phone it lies below the grid
+  if (panel && panel.getBoundingClientRect().top > innerHeight) panel.scrollIntoView();
 });
 """
 """What makes a click on a picture of the grid, or Enter on it, the event `select` with its name."""
@@ -25,7 +28,7 @@ def header(ctx: Context, request: gr.Request, row: Any) -> str:
     """Return name, owner and counts of a set, with the way to teach it and why it cannot be changed."""
     creator = allows(ctx.user(request), "creator")
     note = ctx.t("datasets.read_only") if row.read_only else "" if creator else ctx.t("datasets.look_only")
-    return ctx.render("datasets_head", row=row, may=creator, note=note)
+    return ctx.render("datasets_head", row=row, may=creator, note=note, local=LOCAL.name)
 
 
 def health(ctx: Context, view: Any) -> str:

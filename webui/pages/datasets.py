@@ -9,7 +9,7 @@ from webui.context import Context
 from webui.errors import StudioError
 from webui.pages._datasets_set import SetDesk
 from webui.pages._datasets_view import header
-from webui.users import allows
+from webui.users import LOCAL, allows
 
 __all__ = ["NAME", "build"]
 
@@ -95,4 +95,5 @@ def _list(ctx: Context, request: gr.Request, *, gone: bool) -> str:
     rows = ctx.act(request, "datasets.list")
     cards = [{"row": row, "covers": [ctx.file(path) for path in row.covers]} for row in rows]
     mine = [each for each in cards if not each["row"].read_only]
-    return ctx.render("datasets_list", mine=mine, demo=[each for each in cards if each not in mine], gone=gone)
+    demo = [each for each in cards if each["row"].read_only]
+    return ctx.render("datasets_list", mine=mine, demo=demo, gone=gone, local=LOCAL.name)
