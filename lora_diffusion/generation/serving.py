@@ -49,8 +49,7 @@ def serve(
     server = _Server(inbox.tell, device, precision)
     inbox.tell({"event": "ready"})
     while taken := inbox.take():
-        server.answer(*taken)
-        inbox.done()
+        inbox.done(server.answer(*taken))
 
 
 class _Inbox:
@@ -116,9 +115,11 @@ class _Inbox:
             self._stop = threading.Event()
             return self._waiting.pop(self._running), self._stop
 
-    def done(self) -> None:
+    def done(self, last: dict[str, Any]) -> None:
+        """Tell how the request ended, when its id is free again."""
         with self._changed:
             self._running = ""
+        self.tell(last)
 
 
 class _Server:
@@ -128,24 +129,24 @@ class _Server:
         self._tell, self._id = tell, ""
         self._keeper = Keeper(device=device, precision=precision, on_load=self._loading)
 
-    def answer(self, request: Draw | Unload, stop: threading.Event) -> None:
-        """Do it, and tell how it ended: whatever goes wrong is an answer."""
+    def answer(self, request: Draw | Unload, stop: threading.Event) -> dict[str, Any]:
+        """Do it, and return the event of how it ended: whatever goes wrong is an answer."""
         self._id, began = request.id, time.perf_counter()
         try:
             if isinstance(request, Draw):
                 self._draw(request, stop)
             else:
                 self._keeper.unload()
-            self._say("done", seconds=round(time.perf_counter() - began, 3))
+            return {"event": "done", "id": request.id, "seconds": round(time.perf_counter() - began, 3)}
         except Interrupted:
-            self._say("stopped")
+            return {"event": "stopped", "id": request.id}
         except (LoraDiffusionError, DatasetError) as error:
-            self._tell(_failed(request.id, error))
+            return _failed(request.id, error)
         except Exception as error:  # noqa: BLE001 - one request must not end those behind it
             self._keeper.unload()  # what is loaded may be half changed
             if not _is_memory(error):
                 _log.error("", exc_info=error)
-            self._tell(_unexpected(request.id, error))
+            return _unexpected(request.id, error)
 
     def _draw(self, request: Draw, stop: threading.Event) -> None:
         _require_new(request)
