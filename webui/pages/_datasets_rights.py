@@ -23,7 +23,7 @@ class RightsForm:
     def build(cls, ctx: Context) -> "RightsForm":
         t = ctx.t
         with gr.Column(visible=False) as group, gr.Accordion(t("datasets.rights"), open=False):
-            gr.HTML(ctx.render("banner", text=t("datasets.rights_info")))
+            gr.HTML(ctx.render("datasets_hint", text=t("datasets.rights_info")))
             with gr.Row():
                 fields = [
                     gr.Textbox(

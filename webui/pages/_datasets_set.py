@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from webui.context import Context
+from webui.pages import _datasets_changes as changes
 from webui.pages._datasets_captions import CaptionEdits
 from webui.pages._datasets_picture import PicturePanel, beside
 from webui.pages._datasets_rights import RightsForm
@@ -41,7 +41,8 @@ class SetDesk:
     def build(cls, ctx: Context, id: gr.State) -> "SetDesk":
         t = ctx.t
         with gr.Column(visible=False) as adding:
-            uploads = gr.File(label=t("datasets.drop"), file_count="multiple", type="filepath", height=160)
+            gr.HTML(ctx.render("datasets_hint", text=t("datasets.drop")))
+            uploads = gr.File(label=t("datasets.add"), file_count="multiple", type="filepath", height=160)
             taken = gr.HTML()
         doing, health = gr.HTML(), gr.HTML()
         with gr.Row():
@@ -50,13 +51,13 @@ class SetDesk:
             panel = PicturePanel.build(ctx)
         captions, rights = CaptionEdits.build(ctx), RightsForm.build(ctx)
         with gr.Accordion(t("datasets.history"), open=False):
-            changes = gr.HTML()
+            made = gr.HTML()
             undo = gr.Button(t("datasets.undo"), visible=False)
         sizes = [(t("datasets.resolution_own"), 0), *((t("datasets.resolution_of", n=n), n) for n in _RESOLUTIONS)]
         resolution = gr.Dropdown(sizes, value=0, label=t("datasets.resolution"), filterable=False)
         return cls(
             id=id, adding=adding, uploads=uploads, taken=taken, doing=doing, health=health, resolution=resolution,
-            grid=shown, panel=panel, captions=captions, rights=rights, history=changes, undo=undo,
+            grid=shown, panel=panel, captions=captions, rights=rights, history=made, undo=undo,
         )  # fmt: skip
 
     @property
@@ -66,17 +67,27 @@ class SetDesk:
     def bind(self, ctx: Context, loaded: Any, head: gr.HTML) -> None:
         """Let every change show the set anew; it is first shown after the event `loaded`."""
         panel, captions, form = self.panel, self.captions, self.rights
-        change = [
-            (self.uploads.upload, self._add(ctx), [self.id, self.uploads], [self.doing, self.taken, self.uploads]),
-            (panel.save.click, self._caption(ctx), [self.id, panel.picker, panel.caption], None),
-            (panel.leave.click, self._flag(ctx, "exclude"), [self.id, panel.picker], None),
-            (panel.take.click, self._flag(ctx, "include"), [self.id, panel.picker], None),
-            (captions.apply.click, self._apply(ctx), [self.id, *captions.inputs], [captions.table, captions.apply]),
-            (captions.suggest.click, self._suggest(ctx), [self.id, captions.captioner], None),
-            (form.save.click, self._state(ctx), [self.id, form.scope, panel.picker, captions.only, *form.fields], None),
-            (self.undo.click, self._undo(ctx), self.id, None),
+        made = [
+            (self.uploads.upload, changes.add(ctx), [self.id, self.uploads], [self.doing, self.taken, self.uploads]),
+            (panel.save.click, changes.caption(ctx), [self.id, panel.picker, panel.caption], None),
+            (panel.leave.click, changes.flag(ctx, "exclude"), [self.id, panel.picker], None),
+            (panel.take.click, changes.flag(ctx, "include"), [self.id, panel.picker], None),
+            (
+                captions.apply.click,
+                changes.apply(ctx, captions),
+                [self.id, *captions.inputs],
+                [captions.table, captions.apply],
+            ),
+            (captions.suggest.click, changes.suggest(ctx), [self.id, captions.captioner], None),
+            (
+                form.save.click,
+                changes.state(ctx, form),
+                [self.id, form.scope, panel.picker, captions.only, *form.fields],
+                None,
+            ),
+            (self.undo.click, changes.undo(ctx), self.id, None),
         ]
-        events = [ctx.on(event, function, given, out).success for event, function, given, out in change]
+        events = [ctx.on(event, function, given, out).success for event, function, given, out in made]
         parts = [head, self.doing, self.health, self.history, captions.only, self.grid, *panel.outputs]
         for event in (loaded, self.resolution.input, *events):
             ctx.on(event, self._refresh(ctx), [self.id, self.resolution, panel.picker], parts, show_progress="hidden")
@@ -87,7 +98,7 @@ class SetDesk:
         ctx.on(panel.previous.click, self._look(ctx, -1), given, **look)
         ctx.on(panel.next.click, self._look(ctx, 1), given, **look)
         shown = [captions.table, captions.apply]
-        ctx.on(captions.preview.click, self._preview(ctx), [self.id, *captions.inputs], shown)
+        ctx.on(captions.preview.click, changes.preview(ctx, captions), [self.id, *captions.inputs], shown)
 
     def _show(self, ctx: Context, view: Any, file: str | None) -> list[Any]:
         updates = self.panel.updates(ctx, view, file or "")
@@ -131,62 +142,3 @@ class SetDesk:
             return self._show(ctx, view, beside(view, file, step))
 
         return look
-
-    def _add(self, ctx: Context) -> Any:
-        def add(id: str, paths: list[str] | None, request: gr.Request) -> Iterator[list[Any]]:
-            uploads = [str(Path(path).relative_to(ctx.studio.home / "uploads")) for path in paths or []]
-            for doing, taken in told(ctx, request, "datasets.add_pictures", id=id, uploads=uploads):
-                shown = [ctx.render("datasets_taken", taken=taken), None] if taken else [gr.skip(), gr.skip()]
-                yield [doing, *shown]
-
-        return add
-
-    def _caption(self, ctx: Context) -> Any:
-        def caption(id: str, file: str, text: str, request: gr.Request) -> None:
-            ctx.act(request, "datasets.caption", id=id, file=file, text=text)
-            gr.Info(ctx.t("datasets.saved"), duration=3)
-
-        return caption
-
-    def _flag(self, ctx: Context, name: str) -> Any:
-        def flag(id: str, file: str, request: gr.Request) -> None:
-            ctx.act(request, f"datasets.{name}", id=id, files=[file])
-
-        return flag
-
-    def _preview(self, ctx: Context) -> Any:
-        def preview(id: str, request: gr.Request, *given: Any) -> list[Any]:
-            edits = ctx.act(request, "datasets.edit_captions", id=id, **self.captions.arguments(*given))
-            label = ctx.t("datasets.apply", n=len(edits)) if edits else ctx.t("datasets.apply_none")
-            return [ctx.render("datasets_edits", edits=edits), gr.update(interactive=bool(edits), value=label)]
-
-        return preview
-
-    def _apply(self, ctx: Context) -> Any:
-        def apply(id: str, request: gr.Request, *given: Any) -> list[Any]:
-            ctx.act(request, "datasets.edit_captions", id=id, preview=False, **self.captions.arguments(*given))
-            gr.Info(ctx.t("datasets.saved"), duration=3)
-            return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none"))]
-
-        return apply
-
-    def _suggest(self, ctx: Context) -> Any:
-        def suggest(id: str, captioner: str, request: gr.Request) -> None:
-            made = ctx.act(request, "datasets.suggest_captions", id=id, captioner=captioner)
-            gr.Info(ctx.t("datasets.suggested", n=len(made)), duration=5)
-
-        return suggest
-
-    def _state(self, ctx: Context) -> Any:
-        def state(id: str, request: gr.Request, scope: str, file: str, only: list[str], *values: str) -> None:
-            ctx.act(request, "datasets.rights", id=id, **self.rights.arguments(scope, file, only, values))
-            gr.Info(ctx.t("datasets.saved"), duration=3)
-
-        return state
-
-    def _undo(self, ctx: Context) -> Any:
-        def undo(id: str, request: gr.Request) -> None:
-            done = ctx.act(request, "datasets.undo", id=id)
-            gr.Info(ctx.t("datasets.undo_done", n=len(done["files"])), duration=5)
-
-        return undo
