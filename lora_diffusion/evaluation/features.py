@@ -85,18 +85,23 @@ def lines(picture: Pixels) -> Array:
 
 
 def layout(picture: Pixels) -> Array:
-    """Return the picture at 16 x 16 in lightness and colour, without mean and contrast: what is where, not its tone.
+    """Return where the edges are on a grid of 16 x 16, without mean, of unit length: what is drawn, whatever its style.
 
-    Two of them have unit length, so half their squared distance is 1 minus their correlation: 0 for a copy.
+    Half the squared distance of two is 1 minus their correlation: 0 for a copy. From pictures of the demo style papercut
+    plain drawings are 0.42 away and drawings as blueprints 0.43; by lightness alone it would be 0.33 and 1.15.
     """
-    small = _resized(picture, _GRID)
-    from datasets_tools.palette import oklab
+    from PIL import Image
+    from PIL.Image import Resampling
+    from scipy.ndimage import gaussian_filter, sobel
 
-    cells = oklab(small)
-    cells = cells - cells.mean(axis=(0, 1), keepdims=True)
-    length = float(np.linalg.norm(cells))
-    unit: Array = cells / length if length > 1e-6 else cells
-    return unit.ravel()
+    light = _lab(picture)[..., 0]
+    light = gaussian_filter(light, max(light.shape) / 128)  # without the grain of a paper
+    strength = np.hypot(sobel(light, 0), sobel(light, 1)).astype(np.float32)
+    cells = Image.fromarray(strength).resize((_GRID, _GRID), Resampling.BOX)
+    edges = np.sqrt(np.asarray(cells, np.float64)).ravel()
+    edges -= edges.mean()
+    length = float(np.linalg.norm(edges))
+    return edges / length if length > 1e-6 else edges
 
 
 @cache

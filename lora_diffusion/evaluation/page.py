@@ -120,7 +120,7 @@ def _rows(evaluation: Evaluation) -> list[tuple[str, list[_Cell]]]:
             _Cell(source=_source(_first(drawn, index).pixels), label=f"{prompt.content}, {head}", best=best)
             for drawn, (head, best) in zip(columns, heads, strict=True)
         ]
-        rows.append((prompt.full, cells))
+        rows.append((prompt.content, cells))
     return rows
 
 

@@ -52,7 +52,9 @@ def _none(deaf: int, copied: int, tried: int) -> str:
 
 
 def _why(value: float, style: Mapping[float, float], deaf: Sequence[float], copied: Sequence[object]) -> str:
-    reason = f"its style match is {style[value]:.0f} of 100"
+    near = "as close to your pictures as they are to each other" if style[value] >= 95 else "close to your pictures"
+    near = near if style[value] >= 70 else "only partly that of your pictures"
+    reason = f"the style is {near} ({style[value]:.0f} of 100)"
     stronger = [weight for weight in style if weight > value]
     limits = []
     if lost := [weight for weight in stronger if weight in deaf]:

@@ -14,7 +14,8 @@ from lora_diffusion.evaluation.statistics import p_lower
 
 __all__ = ["Memorisation"]
 
-_COPIES, _SURE = 0.5, 0.05
+_COPIES, _SURE = 0.65, 0.05
+"""On the embedded base a sound adapter has 0.9 to 1.2, and one that shows its only training picture in others 0.53."""
 _COPY = 0.1
 """A single picture this many times as near as usual is a copy of its own: re-encoded ones reach 0.01."""
 
