@@ -87,8 +87,8 @@ def lines(picture: Pixels) -> Array:
 def layout(picture: Pixels) -> Array:
     """Return where the edges are on a grid of 16 x 16, without mean, of unit length: what is drawn, whatever its style.
 
-    Half the squared distance of two is 1 minus their correlation: 0 for a copy. From pictures of the demo style papercut
-    plain drawings are 0.42 away and drawings as blueprints 0.43; by lightness alone it would be 0.33 and 1.15.
+    Half the squared distance of two is 1 minus their correlation: 0 for a copy. From pictures of the demo style
+    papercut plain drawings are 0.42 away and drawings as blueprints 0.43; by lightness alone it would be 0.33 and 1.15.
     """
     from PIL import Image
     from PIL.Image import Resampling
