@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from lora_diffusion.library import Version as Version
     from lora_diffusion.library import Withdrawal as Withdrawal
     from lora_diffusion.library import lineage_of_run as lineage_of_run
+    from lora_diffusion.library import require_name as require_name
     from lora_diffusion.merging import Merged as Merged
     from lora_diffusion.merging import merge as merge
     from lora_diffusion.parts import PartSpec as PartSpec
@@ -73,11 +74,14 @@ if TYPE_CHECKING:
     from lora_diffusion.preparing import prepare_source as prepare_source
     from lora_diffusion.resizing import Resized as Resized
     from lora_diffusion.resizing import resize as resize
+    from lora_diffusion.settings import from_text as from_text
     from lora_diffusion.settings import from_toml as from_toml
+    from lora_diffusion.settings import to_toml as to_toml
     from lora_diffusion.training.loop import Trained as Trained
     from lora_diffusion.training.loop import resume as resume
     from lora_diffusion.training.loop import train as train
     from lora_diffusion.training.plan import TrainPlan as TrainPlan
+    from lora_diffusion.training.presets import suggest_plan as suggest_plan
 
 _HOMES = {
     "Adapter": "files.adapter",
@@ -127,6 +131,7 @@ _HOMES = {
     "export": "exporting",
     "extract": "extracting",
     "fix_adapter": "files.fix",
+    "from_text": "settings",
     "from_toml": "settings",
     "inspect_adapter": "files.inspect",
     "join_prompt": "generation.prompt_text",
@@ -142,12 +147,15 @@ _HOMES = {
     "preset_names": "blocks",
     "read_adapter": "files.adapter",
     "read_settings": "generation.picture",
+    "require_name": "library",
     "resize": "resizing",
     "resume": "training.loop",
     "reusable_settings": "generation.reuse",
     "samplers": "generation.samplers",
     "split_prompt": "generation.prompt_text",
     "style_names": "embedded",
+    "suggest_plan": "training.presets",
+    "to_toml": "settings",
     "train": "training.loop",
     "truncate": "generation.blend",
     "write_adapter": "files.adapter",

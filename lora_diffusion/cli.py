@@ -17,6 +17,7 @@ from lora_diffusion.cli_evaluate import evaluate
 from lora_diffusion.cli_files import VERBS, Out
 from lora_diffusion.cli_generate import generate, serve
 from lora_diffusion.cli_library import library
+from lora_diffusion.cli_plan import plan
 from lora_diffusion.cli_rights import rights
 from lora_diffusion.cli_ui import bases, studio_app, ui, users_app
 from lora_diffusion.console import Json, answer, now, say
@@ -152,7 +153,7 @@ def train(
 
 app.command()(generate)
 app.command(hidden=True)(serve)
-for _verb in (*VERBS, evaluate, bases, ui):
+for _verb in (plan, *VERBS, evaluate, bases, ui):
     app.command()(_verb)
 
 

@@ -36,7 +36,7 @@ def add(
     file: Annotated[Path, typer.Argument(help="Adapter, a .safetensors file.")],
     name: Annotated[str, typer.Option("--name", help="Left out: the name of the file.")] = "",
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of the run that made it: pictures and plan.")
+        Path | None, typer.Option("--run", help="Folder of the run that made it: pictures, plan, last previews.")
     ] = None,
     parent: Annotated[
         list[str] | None, typer.Option("--parent", help="REF:WEIGHT of what it was made of; blends say it themselves.")
@@ -60,7 +60,7 @@ def add(
     """Add a file as the next version of a name. The same file again gives the version that is there."""
     from dataclasses import replace
 
-    from lora_diffusion.library import Details, Lineage, NewSample, lineage_of_run
+    from lora_diffusion.library import Details, Lineage, NewSample, lineage_of_run, samples_of_run
     from lora_diffusion.parts import parse_part
 
     said = _said(trigger, weight, weights, brand, owner, tag, licence, expires, notes, card, preset)
@@ -68,6 +68,7 @@ def add(
     parents = [parse_part(each) for each in parent or []]
     if parents:
         lineage = replace(lineage, parents=tuple((each.source, each.weight) for each in parents))
+    samples = [NewSample(path=each) for each in sample or []] or (samples_of_run(run) if run else ())
     with opened(home) as found:
         version = found.add(
             file,
@@ -76,7 +77,7 @@ def add(
             when=utc_now(),
             details=Details(**said),
             lineage=lineage,
-            samples=[NewSample(path=each) for each in sample or []],
+            samples=samples,
         )
     answer(version.to_dict(), as_json, f"{version.ref} ({version.stage})")
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lora_diffusion.errors import PlanError
 
-__all__ = ["Section", "from_toml", "keys", "to_toml"]
+__all__ = ["Section", "from_text", "from_toml", "keys", "to_toml"]
 
 Plan = TypeVar("Plan", bound=BaseModel)
 
@@ -27,18 +27,17 @@ def from_toml(plan: type[Plan], path: Path | None, overrides: Iterable[str] = ()
     Raises PlanError naming the file or override, the key, what is allowed and the nearest spelling.
     """
     values = _read(path) if path else {}
-    for section, content in values.items():
-        _known_section(plan, section, str(path))
-        if not isinstance(content, dict):
-            raise PlanError(f"{path}: {section} is a section", hint=f"write [{section}] and its keys below it")
-        for key in content:
-            _known_key(plan, f"{section}.{key}", str(path))
+    _require_known(plan, values, str(path))
     for override in overrides:
         _apply(plan, values, override)
-    try:
-        return plan.model_validate(values)
-    except ValidationError as error:
-        raise PlanError("; ".join(_sentence(each) for each in error.errors()), hint=_source(path)) from None
+    return _validated(plan, values, _source(path))
+
+
+def from_text(plan: type[Plan], text: str, *, name: str = "plan") -> Plan:
+    """Read a plan from TOML that is in memory; `name` is what errors call it. Raises PlanError as `from_toml` does."""
+    values = _parsed(text, name)
+    _require_known(plan, values, name)
+    return _validated(plan, values, f"change it in the {name}")
 
 
 def to_toml(plan: BaseModel) -> str:
@@ -64,14 +63,42 @@ def _sections(plan: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return _parsed(path.read_text("utf-8-sig"), str(path))
     except FileNotFoundError:
         raise PlanError(f"there is no plan at {path}", hint="start from a file of configs/") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PlanError(
-            f"{path} is not readable as TOML: {error}",
-            hint="strings need quotes, and single ones where they hold backslashes: folder = 'C:\\photos'",
-        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(str(path), error) from None
+
+
+def _parsed(text: str, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: Exception) -> PlanError:
+    return PlanError(
+        f"{name} is not readable as TOML: {error}",
+        hint="strings need quotes, and single ones where they hold backslashes: folder = 'C:\\photos'",
+    )
+
+
+def _require_known(plan: type[BaseModel], values: Mapping[str, Any], source: str) -> None:
+    """Raise PlanError for the first section or key that a plan does not have."""
+    for section, content in values.items():
+        _known_section(plan, section, source)
+        if not isinstance(content, dict):
+            raise PlanError(f"{source}: {section} is a section", hint=f"write [{section}] and its keys below it")
+        for key in content:
+            _known_key(plan, f"{section}.{key}", source)
+
+
+def _validated(plan: type[Plan], values: Mapping[str, Any], hint: str) -> Plan:
+    try:
+        return plan.model_validate(values)
+    except ValidationError as error:
+        raise PlanError("; ".join(_sentence(each) for each in error.errors()), hint=hint) from None
 
 
 def _apply(plan: type[Plan], values: dict[str, Any], override: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from datasets_tools import BucketRule, DataSettings, Journal, Report, check_folder
 from webui.datasets import Datasets, PictureSet
 
-__all__ = ["Checks"]
+__all__ = ["Checks", "state_of"]
 
 _KEPT = 32  # reports; one of 50 pictures is about 100 kB
 _Key = tuple[str, int, str, str]
@@ -61,10 +61,10 @@ class Checks:
 
 def _key(found: PictureSet, resolution: int, trigger: str) -> _Key:
     day = date.today().isoformat()  # rights expire
-    return found.id, resolution, trigger, f"{day} {_state(found.folder)}"
+    return found.id, resolution, trigger, f"{day} {state_of(found.folder)}"
 
 
-def _state(folder: Path) -> str:
+def state_of(folder: Path) -> str:
     """Return a hash over the names, sizes and times of the files of a folder."""
     digest = hashlib.blake2b(digest_size=16)
     for parent, folders, names in os.walk(folder):

@@ -1,0 +1,37 @@
+"""Who allows the use of the pictures: what is missing, and an admin's reason to go on without."""
+
+from dataclasses import dataclass
+
+import gradio as gr
+
+from webui.context import Context
+from webui.users import allows
+
+__all__ = ["Rights"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    shown: gr.HTML
+    override: gr.Textbox
+
+    @classmethod
+    def build(cls, ctx: Context) -> "Rights":
+        t = ctx.t
+        shown = gr.HTML()
+        override = gr.Textbox(label=t("train.override"), info=t("train.override_info"), max_length=2000, visible=False)
+        return cls(shown=shown, override=override)
+
+    def bind(self, ctx: Context, chosen: gr.State) -> None:
+        """Show the rights of the set that is chosen."""
+
+        def rights(set: str, request: gr.Request) -> tuple[str, object]:
+            if not set:
+                return "", gr.update(visible=False)
+            found = ctx.act(request, "train.rights", set=set)
+            lacking = bool(found.missing or found.expired)
+            admin = allows(ctx.user(request), "admin")
+            shown = ctx.render("train_rights", found=found, set=set, admin=admin)
+            return shown, gr.update(visible=lacking and admin, value="")
+
+        ctx.on(chosen.change, rights, chosen, [self.shown, self.override], show_progress="hidden")
