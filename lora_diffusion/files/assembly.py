@@ -108,10 +108,16 @@ def _dimensions(role: str, weights: Weights) -> tuple[int, ...]:
 
 
 def _twins_fit(weights: Weights) -> bool:
-    """Broadcasting would let a row multiply a matrix."""
+    """Broadcasting would let a row multiply a matrix, in products and between Tucker factors."""
     extra = weights.extra
     if "bias" in extra and tuple(extra["bias"].shape) != (weights.shape[0],):
         return False
+    for role, up, down in (
+        ("mid", extra.get("w2_a", weights.up), weights.down),
+        ("mid2", extra.get("up2", weights.up), extra.get("down2", weights.down)),
+    ):
+        if role in extra and tuple(extra[role].shape[:2]) != (up.shape[1], down.shape[0]):
+            return False
     if weights.method != "loha":
         return True
     return bool(extra["up2"].shape[0] == weights.up.shape[0] and extra["down2"].shape[1] == weights.down.shape[1])

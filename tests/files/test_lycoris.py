@@ -307,3 +307,11 @@ def test_the_scale_is_alpha_over_the_rank(tmp_path):
 def test_a_kernel_is_assumed_only_where_the_second_factor_has_columns_for_it(tmp_path):
     _, weights = _read({f"{KERNEL}.lokr_w1": torch.ones(3, 9), f"{KERNEL}.lokr_w2": torch.ones(4, 8)}, tmp_path)
     assert weights.shape == tuple(delta(weights).shape) == (12, 72)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if "Tucker" in case])
+def test_a_tucker_factor_of_another_rank_is_refused_though_it_would_be_broadcast(case, tmp_path):
+    tensors, name, _ = file_of(case)
+    middle = next(key for key in tensors if key.endswith(("lora_mid.weight", "hada_t1", "lokr_t2")))
+    with pytest.raises(CorruptFile, match="do not multiply"):
+        _read({**tensors, middle: tensors[middle][:1]}, tmp_path, name)

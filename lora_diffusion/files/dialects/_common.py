@@ -31,7 +31,7 @@ _WRAPPED = "names of what a model was wrapped in for training (module., _orig_mo
 _NAMED = "the name of the adapter inside the names of its tensors, as a PEFT model has them: left out"
 # DistributedDataParallel, torch.compile and PEFT, as a model that was saved without being unwrapped has them.
 WRAPPERS = r"(?:module\.|_orig_mod\.|base_model\.model\.)"
-ADAPTER = r"(?:\.(?P<adapter>(?!weight\b|bias\b)[A-Za-z_]\w*))?"
+ADAPTER = r"(?:\.(?P<adapter>default|(?!weight\b|bias\b)[A-Za-z_]\w*(?=\.weight|\.bias)))?"
 _ROUNDED = "alpha stored in half precision, which rounds fractions (1.1 to 1.1016): read as it stands"
 
 
