@@ -71,7 +71,10 @@ def state_of(folder: Path) -> str:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
-                status = os.stat(os.path.join(parent, name))
+                try:
+                    status = os.stat(os.path.join(parent, name))
+                except FileNotFoundError:  # taken back by an undo at this moment
+                    continue
                 said = f"{parent}/{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
                 digest.update(said.encode(errors="surrogateescape"))
     return digest.hexdigest()

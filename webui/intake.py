@@ -185,7 +185,7 @@ def _as_png(data: bytes) -> bytes:
         raise DatasetError(f"it has {size} pixels, fewer than {SHORTEST} on a side", hint="find a larger version")
     image.info = {}
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=6)
+    image.save(buffer, format="PNG", compress_level=4)  # 12 MP: 1.3 s and 10.2 MB; level 6 takes 3.8 s for the same
     return buffer.getvalue()
 
 
