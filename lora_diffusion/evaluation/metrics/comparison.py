@@ -96,5 +96,13 @@ def _said(differences: Array, found: Interval | None) -> Plain:
 def _verdict(sure: dict[str, Interval], name: str, other: str) -> str:
     if not sure:
         return f"No certain difference between {name} and {other} was found."
-    parts = [f"{name if each.mean > 0 else other} has the better {what}" for what, each in sure.items()]
+    parts = [
+        f"{name if each.mean > 0 else other} has the better {what} (by {abs(each.mean):.3g}, {_range(each)})"
+        for what, each in sure.items()
+    ]
     return f"It is certain that {', and that '.join(parts)}."
+
+
+def _range(found: Interval) -> str:
+    low, high = sorted((abs(found.low), abs(found.high)))
+    return f"95 % range {low:.3g} to {high:.3g}"
