@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from datasets_tools.storage import sha256_file
-from lora_diffusion.library.adding import add
+from lora_diffusion.library.adding import NewSample, add
 from lora_diffusion.library.rows import adapter_named
 from lora_diffusion.library.store import Store
 from lora_diffusion.library.values import Details, Lineage, Version
@@ -17,6 +17,8 @@ BY = "lora-diffusion"
 def seed(store: Store, *, when: str, folder: Path = SHIPPED) -> list[Version]:
     """Add each .safetensors of `folder` under its file name as approved, unless that was done before.
 
+    The pictures of the folder of the same name are its samples.
+
     A name that people use already is left to them. Return what was added.
     """
     added = []
@@ -28,9 +30,9 @@ def seed(store: Store, *, when: str, folder: Path = SHIPPED) -> list[Version]:
                 name=path.stem,
                 by=BY,
                 when=when,
-                details=Details(owner=BY, tags=("demo",)),
+                details=Details(owner=BY, tags=("demo",), licence="OFL-1.1", weight_low=0.5, weight_high=1.2),
                 lineage=Lineage(method="train"),
-                samples=(),
+                samples=[NewSample(path=sample) for sample in sorted((folder / path.stem).glob("*.png"))],
                 reason="comes with lora-diffusion",
                 stage="approved",
             )

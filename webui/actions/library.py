@@ -15,8 +15,9 @@ from webui.actions import At, action
 from webui.actions.bases import DEMO, path_of
 from webui.actions.pictures import Uploaded
 from webui.commands import run_cli
+from webui.release import require_release
 
-__all__ = ["Origin", "Ref", "Stage"]
+__all__ = ["Origin", "Ref", "Stage", "Words", "pictures_of"]
 
 Ref = Annotated[str, Field(min_length=1, max_length=80)]
 Words = Annotated[str, Field(max_length=200)]
@@ -24,7 +25,7 @@ Reason = Annotated[str, Field(max_length=2000)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Stage = Literal["draft", "in_review", "approved", "retired"]
 
-SAMPLES = {DEMO: ("a rocket icon", "a bicycle icon", "a tree icon")}
+SAMPLES = {DEMO: ("a rocket icon", "a guitar icon", "a penguin icon")}
 """What samples show by base model: things that its pictures can show at all."""
 USUAL = ("a lighthouse on a cliff", "portrait of a woman with a hat", "a cup of coffee on a table")
 
@@ -66,14 +67,14 @@ def samples(at: At, *, ref: Ref) -> list[Sample]:
 def origin(at: At, *, ref: Ref) -> Origin:
     """Return where a version comes from: pictures, plan, and what it was blended of."""
     found = at.studio.library.lineage(ref)
-    folder = _pictures_of(at, found.plan)
+    folder = pictures_of(at, found.plan)
     pictures = [(sha256, name, _below(folder, name)) for sha256, name in found.manifest]
     return Origin(
         method=found.method, run=Path(found.run).name, plan=found.plan, parents=found.parents, pictures=tuple(pictures)
     )
 
 
-def _pictures_of(at: At, plan: str) -> Path | None:
+def pictures_of(at: At, plan: str) -> Path | None:
     """Return the folder of the training pictures, where it is one that the studio may show."""
     try:
         named = str(tomllib.loads(plan)["data"]["folder"])
@@ -177,8 +178,9 @@ def withdraw(at: At, *, sha256: Sha256, reason: Annotated[str, Field(min_length=
 
 @action(role="creator", same_as="library pack")
 def pack(at: At, *, ref: Ref, privacy: Literal["public", "team", "private"] = "team") -> Path:
-    """Write one zip of a version: adapter, card, samples and their hashes."""
+    """Write one zip of a version: adapter, card, samples and their hashes. Who may is as for `export.write`."""
     version = at.studio.library.version(ref)
+    require_release(at.user, version, archived=privacy == "private")
     out = at.studio.home / "exports" / secrets.token_hex(8) / "style.zip"
     out.parent.mkdir(parents=True)
     run_cli(["library", "pack", version.ref, str(out), "--privacy", privacy, "--home", str(at.studio.home)])
