@@ -135,6 +135,7 @@ def export(
         tuple[float, float] | None, typer.Option("--weights", help="Recommended weights for the card: low high.")
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Licence for the card; left out: the file's.")] = "",
+    name: Annotated[str, typer.Option("--name", help="What to call the adapter where its file has no title.")] = "",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -142,18 +143,18 @@ def export(
     from lora_diffusion.exporting import export as export_file
     from lora_diffusion.files.adapter import read_adapter
 
-    source, name = locate_adapter(source)
+    source, ref = locate_adapter(source)
     if preview:
         _show_withheld(source, privacy, as_json)
         return
     for path in (out, *(card or [])):
         require_other(path, [source, *(sample or [])])
     cards = _cards(card, sample, weights, licence)
-    adapter = read_adapter(source, name=name.partition("@")[0] or None)
+    adapter = read_adapter(source, name=name or ref.partition("@")[0] or None)
     done = export_file(
         adapter, out, dialect=dialect, dtype=precision, privacy=privacy, cards=cards, overwrite=overwrite
     )
-    found = {**_written(done), "cards": [str(path) for path in done.cards]}
+    found = {**_written(done), "cards": [str(path) for path in done.cards], "withheld": list(done.dropped)}
     answer(found, as_json, "\n".join([str(done.path), f"sha256 {done.sha256}", *map(str, done.cards)]))
 
 

@@ -10,7 +10,7 @@ from webui.errors import NotAllowed
 from webui.jobs import Job, JobState
 from webui.users import allows
 
-__all__ = ["JobRow", "row_of"]
+__all__ = ["Id", "JobRow", "row_of"]
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 
