@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from datasets_tools.storage import sha256_file as sha256_file
     from datasets_tools.storage import write_bytes as write_bytes
     from datasets_tools.storage import write_json as write_json
+    from datasets_tools.storage import write_text as write_text
     from datasets_tools.summary import summarise as summarise
     from datasets_tools.text import decode_text as decode_text
     from datasets_tools.text import tidy as tidy
@@ -157,6 +158,7 @@ _HOMES = {
     "write_captions": "editing",
     "write_json": "storage",
     "write_report": "report",
+    "write_text": "storage",
 }
 
 __all__ = sorted(_HOMES)

@@ -15,7 +15,7 @@ from datasets_tools.caption_lint import Tokens, lint_captions, lint_trigger
 from datasets_tools.compact import Computed
 from datasets_tools.errors import NoImages
 from datasets_tools.finding import Finding, blocks, notes, warns
-from datasets_tools.health import Counts, Report, Sight
+from datasets_tools.health import Counts, Report, Sight, bucket_rows
 from datasets_tools.judge import judge_pixels
 from datasets_tools.manifest import Rights
 from datasets_tools.scan import Progress, Scan, scan_folder
@@ -39,12 +39,14 @@ class DataSettings:
 
     Args:
         rule, batch_size, trigger, background, flip: as in a plan.
+        more_rules: those of further resolutions that every picture is trained at as well.
         rights: "require" makes missing or expired rights block.
         validation: folder of pictures that are held out, to find those that training sees too.
         skip: folders inside the pictures' folder that hold something else (masks, regularisation).
     """
 
     rule: BucketRule = field(default_factory=BucketRule)
+    more_rules: tuple[BucketRule, ...] = ()
     batch_size: int = 1
     trigger: str = ""
     rights: RightsPolicy = "optional"
@@ -109,6 +111,7 @@ def report_on(
     """Judge what a scan found; arguments as for `check_folder`."""
     files = [seen.file for seen in scanned.pictures]
     sights = _sights(scanned, settings.rule)
+    more = [_sights(scanned, rule) for rule in settings.more_rules]
     captions, rights = scanned.captions.by_image, scanned.captions.rights
     present = CaptionTable((file, one) for file in files if (one := captions.get(file)) is not None and one.text)
     problems = [rights_problem(rights.get(file), today) for file in files]
@@ -121,10 +124,11 @@ def report_on(
         *(finding for seen in scanned.pictures for finding in judge_pixels(seen, flip=settings.flip)),
         *(finding for sight in sights for finding in _about_crop(sight)),
         *_about_buckets(sights, settings.batch_size),
+        *(finding for each in more for finding in _about_buckets(each, settings.batch_size)),
         *_about_rights(dict(zip(files, problems, strict=True)), rights, settings.rights),
         *_about_validation(scanned, settings, journal),
     ]
-    return Report.of(
+    report = Report.of(
         scanned.manifest.folder,
         findings,
         sights,
@@ -132,6 +136,8 @@ def report_on(
         counts=_counts(scanned, files, len(present), Counter(problems), findings),
         palette=scanned.palette,
     )
+    rows = [bucket_rows(each, rule.budget) for each, rule in zip(more, settings.more_rules, strict=True)]
+    return replace(report, buckets=(*report.buckets, *(row for each in rows for row in each)))
 
 
 def rights_problem(rights: Rights | None, today: date | None) -> str:
@@ -144,7 +150,7 @@ def rights_problem(rights: Rights | None, today: date | None) -> str:
 class _Words:
     """Words and signs in place of tokens: every encoder makes at least one token of each."""
 
-    limit = 75  # CLIP reads 77 with its two own; T5 reads more, so a base model's own tokenizer has the last word
+    limit = 225  # what training reads unless it is told otherwise: three times the 75 that CLIP reads at once
 
     def spans(self, text: str) -> Sequence[tuple[int, int]]:
         import re

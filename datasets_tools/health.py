@@ -13,7 +13,7 @@ from datasets_tools.bucket import Bucket, Crop
 from datasets_tools.finding import Finding, Severity
 from datasets_tools.manifest import Record
 
-__all__ = ["TITLES", "BucketRow", "Change", "Counts", "Report", "Sight", "title_of"]
+__all__ = ["TITLES", "BucketRow", "Change", "Counts", "Report", "Sight", "bucket_rows", "title_of"]
 
 _BLOCKS_COST = 51  # of 100 points: with one of these the score is below half, whatever else is fine
 _WARNS_COST = 12  # where it concerns every picture; a part of the pictures costs a part, at least 30 %
@@ -198,7 +198,7 @@ class Report:
             score=round(score),
             findings=ranked,
             images=len(sights),
-            buckets=_rows(sights, budget),
+            buckets=bucket_rows(sights, budget),
             reasons=tuple(f"-{points:.0f}: {_lower(title_of(code))}" for code, points in lost.items()),
             changes=_changes(ranked, costs),
             counts=counts or Counts(),
@@ -307,7 +307,8 @@ def _changes(findings: Sequence[Finding], costs: Mapping[str, float]) -> tuple[C
     )
 
 
-def _rows(sights: Sequence[Sight], budget: int) -> tuple[BucketRow, ...]:
+def bucket_rows(sights: Sequence[Sight], budget: int) -> tuple[BucketRow, ...]:
+    """Return the bucket table of one resolution, the largest group first; `budget` is its area in pixels."""
     counts: dict[Bucket, int] = defaultdict(int)
     cropped: dict[Bucket, float] = defaultdict(float)
     upscale: dict[Bucket, float] = defaultdict(float)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-from datasets_tools.storage import write_text
+from datasets_tools import write_text
 from webui.job_table import Table
 from webui.lane import take
 from webui.processes import born

@@ -1,5 +1,6 @@
 """What a plan asks of the checks on its pictures. Needs no torch."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from datasets_tools.bucket import BucketRule
@@ -22,6 +23,7 @@ def data_settings(plan: TrainPlan, rule: BucketRule) -> DataSettings:
     apart = [plan.data.regularisation, "" if plan.data.masks == ALPHA else plan.data.masks]
     return DataSettings(
         rule=rule,
+        more_rules=tuple(replace(rule, resolution=each) for each in plan.data.more_resolutions),
         batch_size=plan.run.batch_size,
         trigger=plan.data.trigger,
         rights=plan.data.rights,

@@ -243,14 +243,24 @@ def test_pictures_held_out_for_validation_that_training_sees_are_named(tmp_path)
     assert of(check(folder, validation=tmp_path / "nowhere"), "validation-missing")[0].severity == "blocks"
 
 
+def test_the_bucket_table_shows_every_resolution_that_is_trained(tmp_path):
+    photos(tmp_path, 9)
+    rules = [BucketRule(resolution=64, step=8), BucketRule(resolution=128, step=8)]
+    one = check_folder(tmp_path, DataSettings(rule=rules[0]))
+    both = check_folder(tmp_path, DataSettings(rule=rules[0], more_rules=(rules[1],)))
+    alone = check_folder(tmp_path, DataSettings(rule=rules[1]))
+    assert both.buckets == (*one.buckets, *alone.buckets)
+    assert both.images == 9
+
+
 def test_long_captions_show_the_words_that_would_be_lost(tmp_path):
     photos(tmp_path, 9)
-    words = [f"word{number}" for number in range(80)]
+    words = [f"word{number}" for number in range(230)]
     (tmp_path / "photo 00.txt").write_text(" ".join(words))
     (finding,) = of(check(tmp_path, trigger=""), "caption-long")  # without a tokenizer: a word is at least one token
     assert finding.file == "photo 00.png"
-    assert "word75" in finding.reason
-    assert "word74" not in finding.reason
+    assert "word225" in finding.reason
+    assert "word224" not in finding.reason
 
     class Letters:
         limit = 20
