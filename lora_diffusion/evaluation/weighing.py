@@ -63,4 +63,4 @@ def _why(value: float, style: Mapping[float, float], deaf: Sequence[float], copi
         limits.append("at other weights training pictures are copied")
     if limits:
         return f"{reason}; {' and '.join(limits)}"
-    return f"{reason}; more weight gains nothing" if stronger else f"{reason}, and it still grows with the weight"
+    return f"{reason}; more weight hardly gains" if stronger else f"{reason}, and it still grows with the weight"

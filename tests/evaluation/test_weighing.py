@@ -25,7 +25,7 @@ def scores(style, fit=(100, 100, 100), copied=()):
     ("found", "weight", "says"),
     [
         (scores((50, 70, 90)), 1.2, "still grows"),
-        (scores((50, 90, 92)), 0.8, "gains nothing"),
+        (scores((50, 90, 92)), 0.8, "hardly gains"),
         (scores((50, 80, 95), fit=(100, 100, 60)), 0.8, "from 120% on prompts are followed less"),
         (scores((50, 80, 95), copied=["1.2"]), 0.8, "training pictures are copied"),
         (scores((5, 10, 15)), None, "at no weight is it the style"),
