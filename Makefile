@@ -3,10 +3,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test format clean chromium
+.PHONY: demo ui test format clean chromium
 
 demo: .venv/.product
 	$(BIN)/lora-diffusion demo --out demo-output
+
+ui: .venv/.product
+	$(BIN)/lora-diffusion ui
 
 test: .venv/.developer chromium
 	$(BIN)/ruff format --check .

@@ -60,6 +60,7 @@ class Demo:
             f"Done in {clock(self.seconds)}.\n"
             f"  look at   {self.sheet}\n{adapters}\n  blend     {self.blend}\n  merged    {self.merged}\n"
             f"Try next:\n"
+            f"  lora-diffusion ui                              (all of it in the browser)\n"
             f"  lora-diffusion generate --base demo --adapter {first}:0.8 --prompt 'a rocket icon' --out rocket.png\n"
             f"  lora-diffusion inspect {first}\n"
             f"  lora-diffusion train configs/sd15-style.toml   (with pictures and a base model of your own)"
