@@ -20,6 +20,10 @@
     if (this.studioGuarded) this.setRequestHeader("x-csrf-token", token());
     return send.call(this, body);
   };
+  document.addEventListener("keydown", (event) => {
+    const button = event.key === "Enter" && (event.ctrlKey || event.metaKey) ? "#go, #mix" : event.key === "Escape" ? "#stop" : "";
+    if (button) document.querySelector(button)?.click();
+  });
   const language = () => { document.documentElement.lang = STUDIO_LANGUAGE; };
   language();
   document.addEventListener("DOMContentLoaded", language);

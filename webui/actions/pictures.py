@@ -1,12 +1,15 @@
 """Pictures: draw them, keep them with how they were made, find them again."""
 
+import base64
+import io
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from lora_diffusion import (
@@ -85,16 +88,23 @@ class Drawn:
 def draw(at: At, *, settings: Settings, preview_every: Annotated[int, Field(ge=0, le=20)] = 0) -> Iterator[Drawn]:
     """Draw pictures and keep them; a script gets the pictures when all are done."""
     request, used = _request(at, settings)  # before the first event, so that refusals come at once
-    return _drawing(at, settings, {**request, "preview_every": preview_every}, used)
+    return _drawing(at, {**request, "preview_every": preview_every}, lambda path, said: _kept(at, path, said, used))
 
 
-def _drawing(at: At, settings: Settings, request: Mapping[str, Any], used: Mapping[str, float]) -> Iterator[Drawn]:
+@action(role="creator", writes=False, same_as="generate")
+def sketch(at: At, *, settings: Settings) -> Iterator[Drawn]:
+    """Draw a picture to look at while sliders move; it is not kept."""
+    request, _ = _request(at, settings)
+    return _drawing(at, request, lambda path, said: Drawn(event="picture", preview=_jpeg(path)))
+
+
+def _drawing(at: At, request: Mapping[str, Any], take: Callable[[Path, Mapping[str, Any]], Drawn]) -> Iterator[Drawn]:
     folder = Path(str(request["folder"]))
     try:
         for event in at.studio.painter.draw(request, user=at.user.name):
             kind = event["event"]
             if kind == "picture":
-                yield Drawn(event=kind, picture=_keep(at, Path(event["path"]), event.get("settings") or {}, used))
+                yield take(Path(event["path"]), event.get("settings") or {})
             elif kind == "step":
                 yield Drawn(event=kind, done=event["done"], total=event["of"], number=event["picture"])
             elif kind == "preview":
@@ -144,12 +154,18 @@ def _start(at: At, start: str) -> Path:
         return at.studio.upload(start)
 
 
-def _keep(at: At, path: Path, settings: Mapping[str, Any], used: Mapping[str, float]) -> LibraryPicture:
-    kept = at.studio.library.add_picture(
+def _kept(at: At, path: Path, settings: Mapping[str, Any], used: Mapping[str, float]) -> Drawn:
+    picture = at.studio.library.add_picture(
         path, by=at.user.name, when=at.when, settings=settings, adapters=tuple(used.items())
     )
-    path.unlink(missing_ok=True)
-    return kept
+    return Drawn(event="picture", picture=picture)
+
+
+def _jpeg(path: Path) -> str:
+    out = io.BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(out, format="JPEG", quality=88)
+    return base64.b64encode(out.getvalue()).decode()
 
 
 @action(role="creator", writes=False)

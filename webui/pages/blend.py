@@ -51,23 +51,27 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     def settings(said: str, number: float, values: tuple[Any, ...], steps: int) -> dict[str, Any]:
         return {"prompt": said, "seed": int(number or 0), "styles": rows.mix(values[0], values[1:]), "steps": steps}
 
-    def draw(request: gr.Request, wanted: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    def draw(request: gr.Request, events: Iterator[Any], said: str) -> Iterator[tuple[Any, Any]]:
         yield ctx.render("create_status", text=t("create.begins"), part=0), gr.update()
-        for event in ctx.act(request, "pictures.draw", settings=wanted):
+        for event in events:
             if event.event == "step":
                 text = t("create.step", done=event.done, total=event.total)
                 yield ctx.render("create_status", text=text, part=event.done / event.total), gr.update()
+            elif event.event == "picture" and event.picture:
+                yield "", ctx.render("blend_picture", src=ctx.file(event.picture.path), prompt=said)
             elif event.event == "picture":
-                yield "", ctx.render("blend_picture", src=ctx.file(event.picture.path), prompt=wanted["prompt"])
+                yield "", ctx.render("create_live", jpeg=event.preview)
             elif event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), gr.update()
 
     def mixed(request: gr.Request, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
-        yield from draw(request, settings(said, number, values, FULL))
+        wanted = settings(said, number, values, FULL)
+        yield from draw(request, ctx.act(request, "pictures.draw", settings=wanted), said)
 
     def follow(request: gr.Request, on: bool, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
         if on and values[0]:
-            yield from draw(request, settings(said, number, values, QUICK))
+            wanted = settings(said, number, values, QUICK)
+            yield from draw(request, ctx.act(request, "pictures.sketch", settings=wanted), said)
 
     def weights(request: gr.Request, said: str, number: float, *values: Any) -> Iterator[tuple[Any, Any]]:
         axes = [{"by": by, "values": text.split(", ")} for by, text in GRID[: min(2, len(values[0] or [])) or 1]]

@@ -11,6 +11,7 @@ from webui.text import LANGUAGES
 __all__ = ["NAME", "build"]
 
 NAME = "settings"
+LEAVE = """async () => { await fetch("/logout", { method: "POST" }); location.href = "/"; }"""
 ROLES = ("viewer", "creator", "trainer", "approver", "admin")
 
 
@@ -32,7 +33,9 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
         choices=[(name, code) for code, name in LANGUAGES.items()],
         value=ctx.t.language,
     )
-    tour = gr.Button(ctx.t("settings.tour"))
+    with gr.Row():
+        tour = gr.Button(ctx.t("settings.tour"))
+        leave = gr.Button(ctx.t("settings.sign_out"))
     label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
     make = gr.Button(ctx.t("settings.token_make"))
     secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
@@ -55,6 +58,7 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
         None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
     )
     ctx.on(tour.click, again, None, None)
+    leave.click(None, None, None, js=LEAVE, api_visibility="private")
     ctx.on(make.click, token, label, secret)
 
 
