@@ -72,7 +72,7 @@ class Files:
             raise NotFound(f"{path.name} is no file of the studio", hint="load the page again")
         try:
             found = os.lstat(resolved)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise NotFound(f"{path.name} is gone", hint="load the page again") from error
         if not stat.S_ISREG(found.st_mode):
             raise NotFound(f"{path.name} is no file", hint="load the page again")

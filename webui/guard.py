@@ -5,9 +5,10 @@ against injected markup: everything that users wrote is escaped where it is show
 """
 
 import hmac
+import re
 from collections.abc import Collection
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -16,12 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from webui.sessions import Session, Sessions
 from webui.users import LOCAL, Users
 
-__all__ = ["CSRF_COOKIE", "CSRF_HEADER", "MAX_BODY", "Guard", "cookie_name"]
+__all__ = ["CSRF_COOKIE", "CSRF_HEADER", "MAX_BODY", "MAX_UPLOAD_BODY", "Guard", "cookie_name"]
 
 CSRF_COOKIE, CSRF_HEADER = "studio_csrf", "x-csrf-token"
-MAX_BODY = 64 * 2**20
+MAX_BODY, MAX_UPLOAD_BODY = 8 * 2**20, 2**30
+"""Bytes of a call, of which 4000 file names are the largest; and of uploads that are dropped at once."""
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
 _OPEN = ("/login", "/favicon.ico")
 _HEADERS = {
     "content-security-policy": (
@@ -69,15 +72,19 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, answer)
             return
-        await self._app(scope, _limited(receive), answer)
+        try:
+            await self._app(scope, _limited(receive, _most(scope)), answer)
+        except _TooLong:
+            if not answer.begun:
+                await _says(413, "more than was said")(scope, receive, answer)
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         host = headers.get("host", "").lower()
-        if (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if _name_of(host) not in self._hosts:
             return _says(403, "this address is not one of the studio's")
         length = headers.get("content-length") or "0"
-        if not length.isdecimal() or int(length[:20]) > MAX_BODY:
-            return _says(413, f"more than {MAX_BODY // 2**20} MB at once")
+        if not length.isdecimal() or int(length[:20]) > _most(scope):
+            return _says(413, f"more than {_most(scope) // 2**20} MB at once")
         if scope["method"] in _SAFE:
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
@@ -125,9 +132,11 @@ class _Answer:
 
     def __init__(self, send: Send, cookies: list[str], *, secure: bool) -> None:
         self._send, self._cookies, self._secure = send, cookies, secure
+        self.begun = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             headers = MutableHeaders(scope=message)
             for name, value in _HEADERS.items():
                 headers.setdefault(name, value)
@@ -140,7 +149,21 @@ class _Answer:
         await self._send(message)
 
 
-def _limited(receive: Receive) -> Receive:
+class _TooLong(Exception):
+    """A body went on after it should have ended."""
+
+
+def _most(scope: Scope) -> int:
+    return MAX_UPLOAD_BODY if scope["path"].endswith("/gradio_api/upload") else MAX_BODY
+
+
+def _name_of(host: str) -> str:
+    """Return the name in a Host header, or nothing for what no browser sends."""
+    found = _HOST.fullmatch(host)
+    return (found["six"] or found["name"]) if found else ""
+
+
+def _limited(receive: Receive, most: int) -> Receive:
     """Stop a body that is longer than it said."""
     seen = 0
 
@@ -148,7 +171,9 @@ def _limited(receive: Receive) -> Receive:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        return message if seen <= MAX_BODY else {"type": "http.disconnect"}
+        if seen > most:
+            raise _TooLong
+        return message
 
     return counted
 

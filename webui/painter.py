@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import queue
 import secrets
 import subprocess
@@ -14,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from webui.errors import TooMany
+from webui.processes import environment
 
 __all__ = ["ENDS", "MAX_WAITING", "PROGRAM", "Painter"]
 
-PROGRAM = (sys.executable, "-m", "lora_diffusion", "serve")
+PROGRAM = (sys.executable, "-P", "-m", "lora_diffusion", "serve")
+"""With -P no file of the folder in which the studio was started is taken for a module."""
 MAX_WAITING, MAX_EACH = 64, 8
 ENDS = {"done", "failed", "stopped"}
 """The last event of a request is one of these."""
 
-_SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 _log = logging.getLogger("webui")
 
 Event = dict[str, Any]
@@ -152,11 +152,10 @@ class Painter:
     def _running(self) -> None:
         if self._process is not None and self._process.poll() is None:
             return
-        environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
         with (self._folder / "painter.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8",
-                env=environment | {"HF_HUB_OFFLINE": "1"}, start_new_session=True,
+                env=environment(), start_new_session=True,
             )  # fmt: skip
         threading.Thread(target=self._listen, args=(self._process,), daemon=True, name="painter").start()
 

@@ -1,20 +1,25 @@
 """The app: FastAPI owns who one is, files and REST; the pages are mounted in it once per language."""
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastapi import Body, FastAPI, Form, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
 from webui.actions import act, actions, as_json
 from webui.errors import NotAllowed, StudioError, TooMany
+from webui.gate import Gate
 from webui.guard import Guard, cookie_name
 from webui.sessions import Session
 from webui.studio import Studio
@@ -25,6 +30,11 @@ __all__ = ["create_app"]
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 MAX_UPLOAD = "32mb"
 QUEUE = 64
+THREADS = 200
+"""Every picture that somebody waits for holds one of them; the usual 40 would leave none for the pages."""
+MAX_AT_ONCE = 16
+"""Actions of one user that scripts may have under way."""
+SWEEP_SECONDS = 3600.0
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -44,8 +54,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         await anyio.to_thread.run_sync(studio.start)
+        sweeping = asyncio.create_task(_sweep(studio))
         yield
+        sweeping.cancel()
         await anyio.to_thread.run_sync(studio.close)
 
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
@@ -54,7 +67,10 @@ def create_app(
     _sign_in(app, studio, secure=secure)
     _answer_errors(app)
     if pages:
+        from webui.pages import ORDER
+
         _mount_pages(app, studio)
+        app.add_middleware(Gate, roots=[f"/{each}" for each in LANGUAGES], pages=ORDER, uploads=studio.uploads)
     app.add_middleware(Guard, sessions=studio.sessions, users=studio.users, hosts=hosts, secure=secure)
     return app
 
@@ -66,7 +82,48 @@ def _session(request: Request) -> Session:
     return found
 
 
+async def _sweep(studio: Studio) -> None:
+    while True:
+        await anyio.to_thread.run_sync(studio.uploads.sweep)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+class _Turns:
+    """Counts what each user has under way."""
+
+    def __init__(self) -> None:
+        self._lock, self._under_way = threading.Lock(), Counter[str]()
+
+    @contextmanager
+    def one(self, user: str) -> Iterator[None]:
+        with self._lock:
+            if self._under_way[user] >= MAX_AT_ONCE:
+                raise TooMany("too much at once", hint="wait for the answers to what you asked")
+            self._under_way[user] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way[user] -= 1
+
+
+async def _heard(request: Request, events: Iterator[Any]) -> list[Any]:
+    """Return all events; where nobody listens any more, close what tells them, which ends its work."""
+    told: list[Any] = []
+    while (event := await anyio.to_thread.run_sync(next, events, _OVER)) is not _OVER:
+        told.append(event)
+        if await request.is_disconnected():
+            await anyio.to_thread.run_sync(getattr(events, "close", lambda: None))
+            break
+    return told
+
+
+_OVER = object()
+
+
 def _rest(app: FastAPI, studio: Studio) -> None:
+    turns = _Turns()
+
     @app.get("/api")
     def list_actions() -> JSONResponse:
         listed = [
@@ -79,8 +136,15 @@ def _rest(app: FastAPI, studio: Studio) -> None:
         return JSONResponse(listed)
 
     @app.post("/api/{name}")
-    def do(request: Request, name: str, arguments: Annotated[dict[str, Any] | None, Body()] = None) -> JSONResponse:
-        return JSONResponse(as_json(act(studio, _session(request).user, name, **(arguments or {})), studio.files.share))
+    async def do(
+        request: Request, name: str, arguments: Annotated[dict[str, Any] | None, Body()] = None
+    ) -> JSONResponse:
+        user = _session(request).user
+        with turns.one(user.name):
+            found = await anyio.to_thread.run_sync(lambda: act(studio, user, name, **(arguments or {})))
+            if isinstance(found, Iterator):
+                found = await _heard(request, found)
+            return JSONResponse(await anyio.to_thread.run_sync(as_json, found, studio.files.share))
 
     @app.get("/files/{number}")
     def file(request: Request, number: str, download: bool = False, side: int = 0) -> Response:
@@ -125,6 +189,7 @@ def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
             user = studio.users.sign_in(name, password, address=address)
         except (NotAllowed, TooMany) as error:
             return page(request, f"{error}: {error.hint}", error.status)
+        studio.sessions.end(request.cookies.get(cookie_name(secure), ""))
         answer = RedirectResponse(_local(request.query_params.get("next", "/")), status_code=303)
         answer.set_cookie(
             cookie_name(secure), studio.sessions.begin(user), httponly=True, secure=secure, samesite="strict", path="/"
@@ -149,6 +214,15 @@ def _answer_errors(app: FastAPI) -> None:
         status = error.status if isinstance(error, StudioError) else 422
         return JSONResponse({"error": str(error), "hint": getattr(error, "hint", "")}, status_code=status)
 
+    async def unreadable(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        said = error.errors()[0]  # without what was sent: it may be no JSON at all
+        where = ".".join(str(each) for each in said["loc"])[:200]
+        return JSONResponse(
+            {"error": f"{where}: {said['msg']}", "hint": "send an object of arguments"}, status_code=422
+        )
+
+    app.add_exception_handler(RequestValidationError, unreadable)
     for kind in (StudioError, LoraDiffusionError, DatasetError):
         app.add_exception_handler(kind, refused)
 

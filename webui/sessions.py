@@ -1,10 +1,16 @@
-"""Signed-in browsers and the tokens of scripts. Only hashes of secrets are stored."""
+"""Signed-in browsers and the tokens of scripts. Only hashes of secrets are stored.
+
+The person at this machine, who needs no password, gets a signed cookie and no row: whatever asks without a cookie, such
+as a monitor that looks every second, leaves nothing behind.
+"""
 
 import hashlib
+import hmac
 import secrets
 import time
 from dataclasses import dataclass
 
+from webui.errors import TooMany
 from webui.store import Store
 from webui.users import LOCAL, User, Users
 
@@ -12,6 +18,8 @@ __all__ = ["IDLE_SECONDS", "Session", "Sessions"]
 
 IDLE_SECONDS = 12 * 3600.0
 LONGEST_SECONDS = 14 * 86400.0
+MOST_EACH = 20
+"""Sessions of one user, of which the oldest goes; and tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +31,18 @@ class Session:
 class Sessions:
     def __init__(self, store: Store, users: Users) -> None:
         self._store, self._users = store, users
+        store.write("insert or ignore into settings values ('', 'session_key', ?)", (secrets.token_hex(32),))
+        row = store.row("select value from settings where user = '' and key = 'session_key'")
+        assert row is not None
+        self._key = bytes.fromhex(row["value"])
 
     def begin(self, user: User, *, now: float | None = None) -> str:
         """Return the secret for the cookie of a new session, and forget those that ended."""
         now = time.time() if now is None else now
         secret = secrets.token_urlsafe(32)
+        if user == LOCAL:
+            said = f"{now:.0f}.{secret}"
+            return f"{said}.{self._signed(said)}"
         self._store.write(
             "delete from sessions where seen < ? or created < ?", (now - IDLE_SECONDS, now - LONGEST_SECONDS)
         )
@@ -35,11 +50,18 @@ class Sessions:
             "insert into sessions values (?, ?, ?, ?, ?)",
             (_digest(secret), user.name, secrets.token_urlsafe(32), now, now),
         )
+        self._store.write(
+            "delete from sessions where user = ? and rowid not in"
+            " (select rowid from sessions where user = ? order by created desc, rowid desc limit ?)",
+            (user.name, user.name, MOST_EACH),
+        )
         return secret
 
     def find(self, secret: str, *, now: float | None = None) -> Session | None:
         """Return the session of a cookie, unless it ended or its user is gone. The role is the present one."""
         now = time.time() if now is None else now
+        if secret.count(".") == 2:
+            return self._local(secret, now)
         row = self._store.row("select * from sessions where token = ?", (_digest(secret),))
         if row is None or row["seen"] < now - IDLE_SECONDS or row["created"] < now - LONGEST_SECONDS:
             return None
@@ -54,7 +76,9 @@ class Sessions:
         self._store.write("delete from sessions where token = ?", (_digest(secret),))
 
     def issue(self, user: User, label: str, *, when: str) -> str:
-        """Return a new token with which a script is this user."""
+        """Return a new token with which a script is this user. Raises TooMany for more than twenty."""
+        if len(self._store.rows("select 1 from tokens where user = ?", (user.name,))) >= MOST_EACH:
+            raise TooMany(f"there are {MOST_EACH} tokens of yours", hint="a new password, from an admin, ends them all")
         token = secrets.token_urlsafe(32)
         self._store.write("insert into tokens values (?, ?, ?, ?)", (_digest(token), user.name, label[:80], when))
         return token
@@ -63,10 +87,21 @@ class Sessions:
         row = self._store.row("select user from tokens where token = ?", (_digest(token),))
         return self._present(row["user"]) if row else None
 
+    def _local(self, secret: str, now: float) -> Session | None:
+        said, _, signature = secret.rpartition(".")
+        begun, _, _ = said.partition(".")
+        if self._users or not hmac.compare_digest(self._signed(said).encode(), signature.encode()):
+            return None
+        fresh = now - LONGEST_SECONDS < float(begun) <= now + 60
+        return Session(user=LOCAL, csrf=self._signed(f"csrf.{secret}")) if fresh else None
+
+    def _signed(self, said: str) -> str:
+        return hmac.new(self._key, said.encode(errors="replace"), hashlib.sha256).hexdigest()
+
     def _present(self, name: str) -> User | None:
         """A session without a password counts for as long as the studio has no users."""
         return (None if self._users else LOCAL) if name == LOCAL.name else self._users.find(name)
 
 
 def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="replace")).hexdigest()

@@ -14,6 +14,7 @@ from webui.errors import NotFound
 from webui.files import Files
 from webui.sessions import Sessions
 from webui.store import Store
+from webui.uploads import Uploads
 from webui.users import User, Users
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from webui.painter import Painter
 
 __all__ = ["Studio"]
+
+_SHOWN = ("objects", "datasets", "runs", "pictures", "exports", "jobs")
+"""Folders whose files a page may show: neither what others sent nor the records beside them."""
 
 _SIDES = (128, 256, 512, 1024)
 """Of thumbnails, in pixels."""
@@ -43,13 +47,14 @@ class Studio:
         self.store = Store(self.home / "studio.db")
         self.users = Users(self.store)
         self.sessions = Sessions(self.store, self.users)
+        self.uploads = Uploads(self.home / "uploads")
 
     @cached_property
     def files(self) -> Files:
         from lora_diffusion import picture_folder, style_names
 
         demo = picture_folder(f"demo:{style_names()[0]}").parent
-        return Files(self.store, (self.home, demo))
+        return Files(self.store, (*(self.home / name for name in _SHOWN), demo))
 
     @cached_property
     def datasets(self) -> Datasets:
@@ -106,11 +111,10 @@ class Studio:
 
     def upload(self, name: str) -> Path:
         """Return the file of an upload by its name below uploads/. Raises NotFound for what lies elsewhere."""
-        root = (self.home / "uploads").resolve()
-        path = (root / name).resolve()
-        if not path.is_relative_to(root) or not path.is_file():
+        path = self.home / "uploads" / name
+        if not self.uploads.holds(str(path)):
             raise NotFound("there is no such upload", hint="upload the file again")
-        return path
+        return path.resolve()
 
     def thumbnail(self, path: Path, side: int) -> Path:
         """Return a small copy of a picture, made once. `side` is rounded up to one of a few."""

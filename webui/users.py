@@ -58,7 +58,7 @@ class Users:
 
     def add(self, name: str, role: Role, password: str, *, when: str) -> User:
         """Add a user. Raises BadRequest for a name that is taken or a password that is too short."""
-        if not name.strip() or len(name) > 64 or not name.isprintable() or name == LOCAL.name:
+        if not name.strip() or len(name) > 64 or not name.isprintable() or name.casefold() == LOCAL.name:
             raise BadRequest(f"{name[:64]!r} cannot be a name", hint="use 1 to 64 printable characters")
         stored = _stored(_checked(password))
         with self._store.writing() as connection:
@@ -73,7 +73,7 @@ class Users:
         return User(name=name, role=role)
 
     def change(self, name: str, *, role: Role | None = None, password: str | None = None) -> User:
-        """Give a user another role or password; a new password ends all sessions of theirs."""
+        """Give a user another role or password; a new password ends all their sessions and tokens."""
         user = self._require(name)
         stored = _stored(_checked(password)) if password is not None else None
         with self._store.writing() as connection:
@@ -84,6 +84,7 @@ class Users:
             if stored:
                 connection.execute("update users set password = ? where name = ?", (stored, name))
                 connection.execute("delete from sessions where user = ?", (user.name,))
+                connection.execute("delete from tokens where user = ?", (user.name,))
         return self._require(name)
 
     def remove(self, name: str) -> None:
@@ -115,12 +116,13 @@ class Users:
     def _brake(self, keys: tuple[str, ...], now: float) -> None:
         """Count a try before it is made, so that many at once are counted too."""
         with self._store.writing() as connection:
+            connection.execute("delete from tries where free_at < ?", (now - LONGEST_WAIT,))
             rows = {key: connection.execute("select * from tries where key = ?", (key,)).fetchone() for key in keys}
             wait = max((row["free_at"] - now for row in rows.values() if row), default=0.0)
             if wait > 0:
                 raise TooMany("too many tries", hint=f"wait {wait:.0f} s")
             for key, row in rows.items():
-                count = (row["count"] if row and now - row["free_at"] < LONGEST_WAIT else 0) + 1
+                count = (row["count"] if row else 0) + 1
                 pause = 0.0 if count < FREE_TRIES else min(LONGEST_WAIT, 2.0 ** (count - FREE_TRIES + 1))
                 connection.execute("replace into tries values (?, ?, ?)", (key, count, now + pause))
 
@@ -156,7 +158,7 @@ def _stored(password: str) -> str:
 
 
 def _hash(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password[:MAX_PASSWORD].encode(), salt=salt, dklen=32, **_COST)
+    return hashlib.scrypt(password[:MAX_PASSWORD].encode(errors="replace"), salt=salt, dklen=32, **_COST)
 
 
 def _matches(password: str, stored: str) -> bool:

@@ -1,0 +1,119 @@
+"""What of Gradio is reachable: the routes that our pages use, uploads within a quota, no file that was not uploaded.
+
+Gradio brings some sixty routes; most of its published holes were in those that nobody here needs. So what is not named
+below is not there, and files and addresses inside a call are held against the uploads before Gradio looks at them.
+"""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import anyio.to_thread
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from webui.errors import StudioError
+from webui.uploads import Uploads
+
+__all__ = ["Gate"]
+
+_READ = re.compile(
+    r"(?:static|assets|svelte)/.*|(?:config|gradio_api/info|gradio_api/app_id)/?|theme\.css|favicon\.ico|manifest\.json"
+    r"|robots\.txt|gradio_api/(?:startup-events|theme\.css|queue/data|upload_progress|heartbeat/[\w-]+)"
+)
+_WRITE = re.compile(r"gradio_api/(?:queue/join/?|upload/?|cancel|reset/?)")
+_FILE, _UPLOAD, _JOIN = "gradio_api/file=", "gradio_api/upload", "gradio_api/queue/join"
+_DEEPEST = 200
+"""Of what a call may nest; our pages send four levels."""
+
+
+class Gate:
+    """ASGI middleware for the `pages` below each of `roots`; what lies elsewhere passes."""
+
+    def __init__(self, app: ASGIApp, *, roots: Collection[str], pages: Collection[str], uploads: Uploads) -> None:
+        self._app, self._roots, self._uploads = app, tuple(roots), uploads
+        self._pages = frozenset(("", *pages))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        root = next((root for root in self._roots if (scope.get("path", "") + "/").startswith(f"{root}/")), None)
+        if scope["type"] != "http" or root is None:
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"][len(root) + 1 :]
+        if not self._offered(scope["method"], path):
+            await _says(404, "this is not here")(scope, receive, send)
+        elif scope["method"] == "POST" and path.startswith(_UPLOAD):
+            await self._upload(scope, receive, send)
+        elif scope["method"] == "POST" and path.startswith(_JOIN):
+            await self._join(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _offered(self, method: str, path: str) -> bool:
+        if method in ("GET", "HEAD"):
+            if path.startswith(_FILE):
+                return self._uploads.holds(unquote(path.removeprefix(_FILE)))
+            return path.removesuffix("/") in self._pages or _READ.fullmatch(path) is not None
+        return method == "POST" and _WRITE.fullmatch(path) is not None
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        length = Headers(scope=scope).get("content-length", "")
+        if not length.isdecimal():
+            await _says(411, "say how much is coming")(scope, receive, send)
+            return
+        session = scope.get("studio.session")
+        try:
+            coming = await anyio.to_thread.run_sync(
+                self._uploads.reserve, session.user.name if session else "", int(length)
+            )
+        except StudioError as error:
+            shown: Response = PlainTextResponse(f"{error}: {error.hint}", error.status)  # Gradio shows it as it is
+            await shown(scope, receive, send)
+            return
+        with coming:
+            await self._app(scope, receive, send)
+
+    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            fine = all(self._uploads.holds(path) for path in _paths(json.loads(body), _DEEPEST))
+        except (ValueError, RecursionError):
+            fine = False
+        if not fine:
+            await _says(422, "this call names a file or an address that was not uploaded here")(scope, receive, send)
+            return
+        told = False
+
+        async def again() -> Message:
+            nonlocal told
+            if told:
+                return await receive()
+            told = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self._app(scope, again, send)
+
+
+def _paths(value: Any, depth: int) -> Iterator[object]:
+    """Yield what a call names as a file. Raises ValueError where it is nested deeper than anybody means."""
+    if depth == 0:
+        raise ValueError("nested too deep")
+    if isinstance(value, dict):
+        if "path" in value:
+            yield value["path"]
+        yield from (part for each in value.values() for part in _paths(each, depth - 1))
+    elif isinstance(value, list):
+        yield from (part for each in value for part in _paths(each, depth - 1))
+
+
+def _says(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"error": text, "detail": text}, status_code=status)

@@ -1,0 +1,86 @@
+"""What browsers sent and nobody keeps yet: how much there may be, and for how long."""
+
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+
+from webui.errors import StudioError, TooMany
+
+__all__ = ["DAY", "Uploads"]
+
+DAY = 86400.0
+QUOTA, QUOTA_EACH = 4 * 2**30, 2 * 2**30
+"""Bytes below the folder, and of them what one person may send within a day: nobody fills it for the others."""
+MAX_FILES = 20_000
+
+
+class _Full(StudioError):
+    status = 413
+
+
+class Uploads:
+    """The folder of uploads. `quota` is in bytes for all, `each` for one person within a day."""
+
+    def __init__(self, folder: Path, *, quota: int = QUOTA, each: int = QUOTA_EACH) -> None:
+        self._folder, self._quota, self._each = folder.resolve(), quota, each
+        self._lock = threading.Lock()
+        self._coming = 0
+        self._sent: dict[str, list[tuple[float, int]]] = {}
+
+    def holds(self, path: object) -> bool:
+        """Say whether a path, which anybody may have written, is one of the folder's files."""
+        try:
+            found = Path(str(path)).resolve() if isinstance(path, str) and Path(path).is_absolute() else None
+            return found is not None and found.is_relative_to(self._folder) and found.is_file()
+        except (OSError, ValueError):
+            return False
+
+    def reserve(self, user: str, size: int, *, now: float | None = None) -> AbstractContextManager[None]:
+        """Take room for what is coming until the block ends. Raises TooMany, and 413 where there is no room."""
+        now = time.time() if now is None else now
+        with self._lock:
+            files, used = self._used()
+            if used + self._coming + size > self._quota or files >= MAX_FILES:
+                raise _Full("there is no room for more uploads", hint="put what you sent to use, or ask an admin")
+            mine = [(when, much) for when, much in self._sent.get(user, ()) if when > now - DAY]
+            if sum(much for _, much in mine) + size > self._each:
+                raise TooMany("you have sent too much today", hint=f"at most {self._each / 2**30:.0f} GB within a day")
+            self._sent[user] = [*mine, (now, size)]
+            self._coming += size
+        return self._until_there(size)
+
+    @contextmanager
+    def _until_there(self, size: int) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._coming -= size
+
+    def sweep(self, *, now: float | None = None) -> int:
+        """Remove what is older than a day, and return how many bytes that were."""
+        now, freed = time.time() if now is None else now, 0
+        for path, status in self._files():
+            if status.st_mtime < now - DAY:
+                freed += status.st_size
+                path.unlink(missing_ok=True)
+        for folder in sorted(self._folder.rglob("*"), reverse=True):
+            with suppress(OSError):  # it is a file, it is not empty, or something came meanwhile
+                if folder.lstat().st_mtime < now - DAY:
+                    folder.rmdir()
+        return freed
+
+    def _used(self) -> tuple[int, int]:
+        sizes = [status.st_size for _, status in self._files()]
+        return len(sizes), sum(sizes)
+
+    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self._folder.rglob("*"):
+            with suppress(FileNotFoundError):  # others may clean up at the same time
+                status = path.lstat()
+                if not stat.S_ISDIR(status.st_mode):
+                    yield path, status
