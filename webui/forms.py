@@ -17,7 +17,7 @@ from lora_diffusion import TrainPlan
 from webui.plans import OWN, read_plan
 from webui.text import Text
 
-__all__ = ["PlanForm"]
+__all__ = ["PlanForm", "plan_keys"]
 
 FIXED = {*OWN, "base.path", "data.folder"}
 """Keys that other parts of the page decide; the form shows them."""
@@ -32,7 +32,7 @@ class PlanForm:
     @classmethod
     def build(cls, t: Text) -> "PlanForm":
         """Put an accordion per section onto the page, with a component per field."""
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = dict.fromkeys(plan_keys())
         for section, model in _sections().items():
             with gr.Accordion(t(f"train.section_{section}"), open=False), gr.Row(equal_height=False):
                 for name, field in model.model_fields.items():
@@ -57,6 +57,11 @@ class PlanForm:
             if given is not None:
                 sections[section][name] = given
         return tomli_w.dumps(sections)
+
+
+def plan_keys() -> list[str]:
+    """Return every `section.key` of a plan, in its order."""
+    return [f"{section}.{name}" for section, model in _sections().items() for name in model.model_fields]
 
 
 def _sections() -> dict[str, type[BaseModel]]:

@@ -213,7 +213,7 @@ def start(at: At, *, plan: PlanText, name: Name, notes: Text = "", override: Tex
 def keep(at: At, *, id: Id) -> JobRow:
     """Stop a training and put what it has learnt so far into the library."""
     job = _own(at, id)
-    if job.state == "done" or not at.studio.jobs.progress(job).done:
+    if job.state == "done" or at.studio.jobs.progress(job).loss is None:
         raise BadRequest(f"there is nothing to keep of {job.title} yet", hint="let it train for some steps")
     if job.state not in ("stopped", "failed"):
         at.studio.jobs.stop(id)

@@ -66,7 +66,7 @@ class Live:
             return [problem(ctx, str(error), error.hint), *[gr.skip()] * (len(self.outputs) - 1)]
         state = found.job.state
         able = {name: found.mine and state in states for name, states in BUTTONS.items()}
-        able["keep"] &= found.job.done > 0
+        able["keep"] &= found.loss is not None
         steps = [each.step for each in found.previews]
         new = steps != seen
         place = len(steps) if new and when >= len(seen) else min(when, max(1, len(steps)))

@@ -9,7 +9,7 @@ import gradio as gr
 from webui.components import problem
 from webui.context import Context
 from webui.errors import StudioError
-from webui.pages._datasets_words import said
+from webui.pages._train_words import said
 from webui.pages._train_work import asking
 
 __all__ = ["OPEN", "Review"]

@@ -19,7 +19,9 @@ class Rights:
     def build(cls, ctx: Context) -> "Rights":
         t = ctx.t
         shown = gr.HTML()
-        override = gr.Textbox(label=t("train.override"), info=t("train.override_info"), max_length=2000, visible=False)
+        override = gr.Textbox(
+            label=t("train.override"), info=t("train.override_info"), value="", max_length=2000, visible=False
+        )
         return cls(shown=shown, override=override)
 
     def bind(self, ctx: Context, chosen: gr.State) -> None:

@@ -43,24 +43,30 @@ class Wizard:
                 second = _moves(ctx, 1)
             with gr.Step(t("train.look"), id=2):
                 name = gr.Textbox(
-                    label=t("train.style_name"), info=t("train.style_name_info"), max_length=64, elem_id="style-name"
+                    label=t("train.style_name"),
+                    info=t("train.style_name_info"),
+                    value="",
+                    max_length=64,
+                    elem_id="style-name",
                 )
                 trigger = gr.Textbox(
-                    label=t("train.trigger"), info=t("train.trigger_info"), max_length=100, elem_id="trigger"
+                    label=t("train.trigger"), info=t("train.trigger_info"), value="", max_length=100, elem_id="trigger"
                 )
-                notes = gr.Textbox(label=t("train.notes"), info=t("train.notes_info"), lines=2, max_length=2000)
+                notes = gr.Textbox(
+                    label=t("train.notes"), info=t("train.notes_info"), value="", lines=2, max_length=2000
+                )
                 third = _moves(ctx, 2)
-            with gr.Step(t("train.quality"), id=3):
+            with gr.Step(t("train.quality"), id=3) as measuring:
                 quality = Quality.build(ctx)
                 fourth = _moves(ctx, 3)
-            with gr.Step(t("train.review"), id=4):
+            with gr.Step(t("train.review"), id=4) as looking:
                 review = Review.build(ctx)
         expert = Expert.build(ctx)
         made = cls(
             chosen=chosen, sets=sets, rights=rights, name=name, trigger=trigger, notes=notes,
             quality=quality, expert=expert, review=review,
         )  # fmt: skip
-        made._bind(ctx, steps, [first, second, third, fourth, (review.back, None)])
+        made._bind(ctx, steps, [first, second, third, fourth, (review.back, None)], (measuring, looking))
         return made
 
     def shelf(self, ctx: Context, request: gr.Request, chosen: str) -> str:
@@ -69,7 +75,7 @@ class Wizard:
         cards = [{"row": row, "covers": [ctx.file(path) for path in row.covers]} for row in rows]
         return ctx.render("train_sets", cards=cards, chosen=chosen)
 
-    def _bind(self, ctx: Context, steps: gr.Walkthrough, moves: list[Any]) -> None:
+    def _bind(self, ctx: Context, steps: gr.Walkthrough, moves: list[Any], whole: tuple[gr.Step, gr.Step]) -> None:
         quiet = {"show_progress": "hidden"}
         asked = [self.chosen, self.quality.choice, self.trigger]
         plan = self.expert.text
@@ -78,10 +84,10 @@ class Wizard:
             id = picked(event)
             return [id, self.shelf(ctx, request, id)]
 
-        def renew(set: str, quality: str, trigger: str, request: gr.Request) -> str:
+        def renew(set: str, quality: str, trigger: str | None, request: gr.Request) -> str:
             if not set:
                 return ""
-            return str(ctx.act(request, "train.suggest", set=set, quality=quality, trigger=trigger).plan)
+            return str(ctx.act(request, "train.suggest", set=set, quality=quality, trigger=trigger or "").plan)
 
         def to(number: int) -> Any:
             def move(set: str, request: gr.Request) -> Any:
@@ -93,11 +99,10 @@ class Wizard:
 
         for number, (back, forth) in enumerate(moves):
             ctx.on(back.click, to(number - 1), self.chosen, steps, **quiet) if back else None
-            done = ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet) if forth else None
-            if number == 2 and done:
-                self.quality.measure(ctx, done.success, asked)
-            if number == 3 and done:
-                self.review.look(ctx, done.success, [plan, self.name, self.rights.override])
+            ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet) if forth else None
+        measuring, looking = whole
+        self.quality.measure(ctx, measuring.select, asked)
+        self.review.look(ctx, looking.select, [plan, self.name, self.rights.override])
         ctx.on(self.sets.select, pick, None, [self.chosen, self.sets], **quiet)
         self.rights.bind(ctx, self.chosen)
         for event in (self.chosen.change, self.quality.choice.input, self.trigger.change):
