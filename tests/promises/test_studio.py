@@ -59,9 +59,7 @@ def test_what_a_page_does_is_an_action(path):
 def test_a_page_reaches_the_studio_through_actions_alone(path):
     source = path.read_text("utf-8")
     assert not re.search(r"\bstudio\.\w+", source), "ask an action"
-    assert not re.search(
-        r"^\s*(from|import) (lora_diffusion|datasets_tools|subprocess|os|shutil|sqlite3)\b", source, re.M
-    )
+    assert not re.search(r"^\s*(from|import) (lora_diffusion|subprocess|os|shutil|sqlite3)\b", source, re.M)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -103,7 +101,8 @@ def test_every_string_that_is_asked_for_is_in_the_catalogue():
 def test_a_string_is_there_in_every_language_with_the_same_places_to_fill(key):
     strings = catalogue()[key]
     assert set(strings) == set(LANGUAGES)
-    assert all(strings.values()), key
+    assert strings["de"], key
+    assert strings["en"] or key.startswith("datasets.r_"), "advice on a finding is written in English where it is found"
     places = [
         {name for _, name, _, _ in string.Formatter().parse(text) if name is not None} for text in strings.values()
     ]
@@ -124,14 +123,19 @@ def test_no_template_takes_markup_from_outside():
 
 def test_an_action_names_a_command_that_exists():
     there = commands()
-    named = {each.name: spelt_out(each.same_as) for each in actions().values() if each.same_as}
-    assert {name: words for name, words in named.items() if not words <= there} == {}
+    missing = {
+        each.name: each.same_as for each in actions().values() if each.same_as and not spelt_out(each.same_as) <= there
+    }
+    assert missing == {}
 
 
 def spelt_out(words: str) -> set[str]:
-    """`caption prepend|append` are two commands."""
-    *group, last = words.split(" ")
-    return {" ".join([*group, each]) for each in last.split("|")}
+    """`caption prepend|append` are two commands, and so are `export --preview, library pack`."""
+    found = set()
+    for command in words.split(","):
+        *group, last = [word for word in command.split() if not word.startswith("--")]
+        found |= {" ".join([*group, each]) for each in last.split("|")}
+    return found
 
 
 def test_rest_and_the_command_line_offer_every_action(tmp_path):

@@ -75,7 +75,7 @@ def preview(at: At, *, ref: Ref, privacy: Privacy = "team") -> list[Withheld]:
     return [Withheld(**each) for each in found["withheld"]]
 
 
-@action(role="creator", same_as="export|library pack")
+@action(role="creator", same_as="export, library pack")
 def write(
     at: At,
     *,

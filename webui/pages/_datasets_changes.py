@@ -1,7 +1,6 @@
 """What the buttons of a set do: each is one action of the table, and a word when it is done."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,7 +17,7 @@ def add(ctx: Context) -> Any:
     """Return what takes uploads in and tells how far it is."""
 
     def run(id: str, paths: list[str] | None, request: gr.Request) -> Iterator[list[Any]]:
-        uploads = [str(Path(path).relative_to(ctx.studio.home / "uploads")) for path in paths or []]
+        uploads = list(paths or [])
         for doing, taken in told(ctx, request, "datasets.add_pictures", id=id, uploads=uploads):
             shown = [ctx.render("datasets_taken", taken=taken), None] if taken else [gr.skip(), gr.skip()]
             yield [doing, *shown]
