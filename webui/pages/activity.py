@@ -13,6 +13,16 @@ __all__ = ["NAME", "build"]
 NAME = "activity"
 SHOWN = 50
 
+CAN = {
+    "queued": ("pause", "stop", "up", "down"),
+    "running": ("pause", "stop"),
+    "paused": ("resume", "stop"),
+    "stopped": ("resume", "retry", "remove"),
+    "failed": ("retry", "remove"),
+    "done": ("remove",),
+}
+"""State of a job -> what can be done with it."""
+
 
 def build(ctx: Context, page: gr.Blocks) -> None:
     heading(ctx, ctx.t("activity.title"), ctx.t("activity.intro"))
@@ -29,16 +39,20 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
     mine = gr.Checkbox(label=ctx.t("activity.mine"), value=False)
     table = gr.HTML()
     chosen = gr.Dropdown(label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None)
+    names = ("pause", "resume", "stop", "retry", "up", "down", "remove")
     with gr.Row():
-        buttons = {name: gr.Button(ctx.t(f"activity.{name}")) for name in ("pause", "resume", "stop", "retry")}
-        up, down = gr.Button(ctx.t("activity.up")), gr.Button(ctx.t("activity.down"))
-        remove = gr.Button(ctx.t("activity.remove"))
+        buttons = {name: gr.Button(ctx.t(f"activity.{name}"), visible=False) for name in names}
 
     def show(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
         rows = ctx.act(request, "jobs.list", mine=only_mine, limit=SHOWN)
         choices = [(f"{row.title} · {ctx.t(f'jobs.{row.state}')} · {row.owner}", row.id) for row in rows]
         kept = job if job in {row.id for row in rows} else None
         return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, value=kept)
+
+    def offer(job: str | None, request: gr.Request) -> list[Any]:
+        """Show what can be done with a job in its state."""
+        state = ctx.act(request, "jobs.show", id=job).state if job else ""
+        return [gr.update(visible=name in CAN.get(state, ())) for name in names]
 
     def doing(name: str, **more: Any) -> Any:
         def change(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
@@ -51,11 +65,11 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
     both = [table, chosen]
     for event in (page.load, mine.change, gr.Timer(3).tick):
         ctx.on(event, show, [mine, chosen], both, show_progress="hidden")
+    ctx.on(chosen.change, offer, chosen, list(buttons.values()), show_progress="hidden")
     for name, button in buttons.items():
-        ctx.on(button.click, doing(name), [mine, chosen], both)
-    ctx.on(up.click, doing("move", direction="up"), [mine, chosen], both)
-    ctx.on(down.click, doing("move", direction="down"), [mine, chosen], both)
-    ctx.on(remove.click, doing("remove"), [mine, chosen], both)
+        change = doing("move", direction=name) if name in ("up", "down") else doing(name)
+        changed = ctx.on(button.click, change, [mine, chosen], both)
+        ctx.on(changed.then, offer, chosen, list(buttons.values()), show_progress="hidden")
 
 
 def _audit(ctx: Context, page: gr.Blocks) -> None:
