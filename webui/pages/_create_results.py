@@ -28,8 +28,29 @@ class Results:
         status, live = gr.HTML(elem_id="drawing"), gr.HTML()
         gallery = pickable(elem_id="results")
         results = cls(status, live, gallery, gr.State([]), gr.State(""), gr.HTML(elem_id="chosen"))
+        results._judging(ctx)
         ctx.on(gallery.select, results._choose(ctx), None, [results.chosen, results.picture], show_progress="hidden")
         return results
+
+    def _judging(self, ctx: Context) -> None:
+        """Let an approver say whether the chosen picture may be used."""
+        t = ctx.t
+        with gr.Accordion(t("create.judge"), open=False):
+            reason = gr.Textbox(label=t("create.judge_why"), max_length=2000)
+            with gr.Row():
+                good = gr.Button(t("create.approve"), size="sm")
+                bad = gr.Button(t("create.off_brand"), size="sm")
+
+        def judging(state: str) -> Any:
+            def judge(id: str, why: str, request: gr.Request) -> str:
+                if id:
+                    ctx.act(request, "pictures.judge", id=id, state=state, reason=why or "")
+                return self._about(ctx, id, request)
+
+            return judge
+
+        ctx.on(good.click, judging("approved"), [self.chosen, reason], self.picture, show_progress="hidden")
+        ctx.on(bad.click, judging("off_brand"), [self.chosen, reason], self.picture, show_progress="hidden")
 
     @property
     def outputs(self) -> list[Any]:

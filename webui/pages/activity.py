@@ -51,8 +51,11 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
 
     def offer(job: str | None, request: gr.Request) -> list[Any]:
         """Show what can be done with a job in its state."""
-        state = ctx.act(request, "jobs.show", id=job).state if job else ""
-        return [gr.update(visible=name in CAN.get(state, ())) for name in names]
+        row = ctx.act(request, "jobs.show", id=job) if job else None
+        can = CAN.get(row.state, ()) if row else ()
+        if row and row.kind != "train" and row.state == "running":
+            can = ("stop",)
+        return [gr.update(visible=name in can) for name in names]
 
     def doing(name: str, **more: Any) -> Any:
         def change(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
