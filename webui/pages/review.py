@@ -100,7 +100,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     def pictured(asked: str, request: gr.Request) -> tuple[Any, ...]:
         """Keep ticks and reason: only what the drawing changed is shown anew."""
         found = show(asked, request)
-        return found[3], found[4]
+        labels = labels_of(ctx, ctx.act(request, "review.show", ref=asked))
+        return found[3], found[4], gr.update(choices=[(label, each) for each, label in labels])
 
     def begin(asked: str, request: gr.Request) -> tuple[Any, ...]:
         row = ctx.act(request, "review.measure", ref=asked)
@@ -117,4 +118,4 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(say.click, comment, [ref, text], [said, text], **quiet)
     ctx.on(measure.click, begin, ref, [measure, measuring, clock], **quiet)
     ctx.on(clock.tick, look, ref, [figures, measure, measuring, clock], **quiet)
-    ctx.on(ctx.on(draw.click, sample, ref, drawing, **quiet).then, pictured, ref, [about, draw], **quiet)
+    ctx.on(ctx.on(draw.click, sample, ref, drawing, **quiet).then, pictured, ref, [about, draw, checks], **quiet)
