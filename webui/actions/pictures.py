@@ -169,6 +169,12 @@ def _jpeg(path: Path) -> str:
 
 
 @action(role="creator", writes=False)
+def warm(at: At) -> None:
+    """Start the process that draws, so that the first picture need not wait for it."""
+    at.studio.painter.warm()
+
+
+@action(role="creator", writes=False)
 def stop(at: At) -> int:
     """Stop everything that you are having drawn; returns how many drawings that were."""
     return at.studio.painter.stop(at.user.name)

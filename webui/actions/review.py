@@ -192,7 +192,9 @@ def measure(at: At, *, ref: Ref, prompts: Annotated[int, Field(ge=2, le=64)] = 1
 
 
 @action(role="approver", writes=False, same_as="library promote")
-def approve(at: At, *, ref: Ref, checks: Annotated[tuple[Check, ...], Field(max_length=10)], comment: Reason = "") -> Version:
+def approve(
+    at: At, *, ref: Ref, checks: Annotated[tuple[Check, ...], Field(max_length=10)], comment: Reason = ""
+) -> Version:
     """Approve a version that is in review, after every check; its name means it from then on.
 
     Where the figures or the rights speak against it, the comment has to say why it is approved all the same.

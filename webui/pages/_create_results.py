@@ -26,7 +26,7 @@ class Results:
     @classmethod
     def build(cls, ctx: Context) -> "Results":
         status, live = gr.HTML(elem_id="drawing"), gr.HTML()
-        gallery = pickable(elem_id="results")
+        gallery = pickable(value=ctx.render("plain", text=ctx.t("create.here")), elem_id="results")
         results = cls(status, live, gallery, gr.State([]), gr.State(""), gr.HTML(elem_id="chosen"))
         results._judging(ctx)
         ctx.on(gallery.select, results._choose(ctx), None, [results.chosen, results.picture], show_progress="hidden")

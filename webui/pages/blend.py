@@ -96,6 +96,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         return [ctx.act(request, "pictures.with_words", prompt=said, words=words), *rows.shown(ctx, request, refs)]
 
     def arrive(request: gr.Request) -> list[Any]:
+        if ctx.user(request).role != "viewer":
+            ctx.act(request, "pictures.warm")
         asked = dict(request.query_params)
         if asked.get("from"):
             found = ctx.act(request, "pictures.reuse", id=asked["from"])

@@ -86,6 +86,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 
     def arrive(request: gr.Request) -> list[Any]:
         """Fill the page for whoever comes, with what the address asks for."""
+        if ctx.user(request).role != "viewer":
+            ctx.act(request, "pictures.warm")
         asked = dict(request.query_params)
         if asked.get("from"):
             return fill(ctx.act(request, "pictures.reuse", id=asked["from"]), request)
