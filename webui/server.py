@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -231,6 +232,8 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ["GRADIO_TEMP_DIR"] = str(studio.home / "uploads")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"  # else a table of the last 10,000 calls is made at every call
+    os.environ["GRADIO_ANALYTICS_CACHE_FREQUENCY"] = str(2**31)
     import gradio as gr
 
     from webui.context import Context
@@ -244,26 +247,28 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
         root = f"/{language}"
         blocks = build(Context(studio, Text(language), root))
         blocks.queue(max_size=QUEUE, default_concurrency_limit=8, api_open=False)
-        gr.mount_gradio_app(
-            app,
-            blocks,
-            root,
-            auth_dependency=name_of,
-            show_error=False,
-            enable_monitoring=False,
-            run_history=False,
-            ssr_mode=False,
-            mcp_server=False,
-            pwa=False,
-            max_file_size=MAX_UPLOAD,
-            allowed_paths=None,
-            blocked_paths=[str(studio.home / f"{name}.db") for name in ("studio", "library", "jobs")],
-            footer_links=[],
-            app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
-            theme=theme(),
-            css_paths=[CSS],
-            head=_head(language),
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="SSR mode is not supported")  # nobody asked for it
+            gr.mount_gradio_app(
+                app,
+                blocks,
+                root,
+                auth_dependency=name_of,
+                show_error=False,
+                enable_monitoring=False,
+                run_history=False,
+                ssr_mode=False,
+                mcp_server=False,
+                pwa=False,
+                max_file_size=MAX_UPLOAD,
+                allowed_paths=None,
+                blocked_paths=[str(studio.home / f"{name}.db") for name in ("studio", "library", "jobs")],
+                footer_links=[],
+                app_kwargs={"openapi_url": None, "docs_url": None, "redoc_url": None},
+                theme=theme(),
+                css_paths=[CSS],
+                head=_head(language),
+            )
 
 
 def _head(language: str) -> str:
