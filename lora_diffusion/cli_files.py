@@ -1,7 +1,7 @@
 """The verbs on adapter files: blend, merge, export, inspect, conflict, extract, resize."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,7 +135,9 @@ def export(
         tuple[float, float] | None, typer.Option("--weights", help="Recommended weights for the card: low high.")
     ] = None,
     licence: Annotated[str, typer.Option("--licence", help="Licence for the card; left out: the file's.")] = "",
-    name: Annotated[str, typer.Option("--name", help="What to call the adapter where its file has no title.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="What the file calls the adapter; left out: as it was called.")
+    ] = "",
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -151,6 +153,8 @@ def export(
         require_other(path, [source, *(sample or [])])
     cards = _cards(card, sample, weights, licence)
     adapter = read_adapter(source, name=name or ref.partition("@")[0] or None)
+    if name:
+        adapter = replace(adapter, metadata={**adapter.metadata, **dict.fromkeys(_TITLES, name)})
     done = export_file(
         adapter, out, dialect=dialect, dtype=precision, privacy=privacy, cards=cards, overwrite=overwrite
     )
@@ -274,6 +278,9 @@ def resize(
     found = {**_written(written), "report": done.report.to_dict(), "before": done.before, "after": done.after}
     answer(found, as_json, f"{out}\n{done.before:,} -> {done.after:,} numbers, relative error {done.report.total:.2e}")
 
+
+_TITLES = ("modelspec.title", "ss_output_name")
+"""Where a file says what it is called: by the model specification, and by the keys of sd-scripts."""
 
 VERBS = (blend, merge, export, inspect, conflict, extract, resize)
 

@@ -1,9 +1,13 @@
 """A studio in a folder of its own, and browser-like clients."""
 
+from pathlib import Path
+
 import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+import lora_diffusion
+from lora_diffusion import read_adapter, write_adapter
 from webui.guard import CSRF_COOKIE, CSRF_HEADER
 from webui.server import create_app
 from webui.studio import Studio
@@ -48,3 +52,18 @@ def signed_in(app: FastAPI, name: str, password: str = PASSWORD) -> TestClient:
     answer = client.post("/login", data={"name": name, "password": password})
     assert answer.status_code == 303, answer.text
     return opened(client)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Path:
+    """The folder of the adapters that come with the package."""
+    return Path(lora_diffusion.__file__).parent / "demo" / "adapters"
+
+
+@pytest.fixture(scope="session")
+def private(shipped, tmp_path_factory) -> Path:
+    """A shipped adapter whose metadata gives somebody away."""
+    adapter = read_adapter(shipped / "papercut.safetensors", name="papercut")
+    path = tmp_path_factory.mktemp("private") / "papercut.safetensors"
+    write_adapter(adapter, path, metadata={**adapter.metadata, "ss_training_comment": "by ann.lee@example.com"})
+    return path
