@@ -36,7 +36,7 @@ class PlanForm:
         for section, model in _sections().items():
             with gr.Accordion(t(f"train.section_{section}"), open=False), gr.Row(equal_height=False):
                 for name, field in model.model_fields.items():
-                    fields[f"{section}.{name}"] = _component(f"{section}.{name}", field)
+                    fields[f"{section}.{name}"] = _component(f"{section}.{name}", field, t)
         return cls(fields=fields)
 
     @property
@@ -74,9 +74,10 @@ def _value(plan: TrainPlan, key: str) -> Any:
     return getattr(getattr(plan, section), name)
 
 
-def _component(key: str, field: FieldInfo) -> Any:
+def _component(key: str, field: FieldInfo, t: Text) -> Any:
     kind = _kind(field.annotation)
-    shared = {"label": key, "info": field.description, "interactive": key not in FIXED, "min_width": 260}
+    info = t(f"plan.{key.replace('.', '_')}")
+    shared = {"label": key, "info": info, "interactive": key not in FIXED, "min_width": 260}
     if kind is bool:
         return gr.Checkbox(**shared)
     if get_origin(kind) is Literal:

@@ -11,11 +11,12 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lora_diffusion import UsageError
+from lora_diffusion import TrainPlan, UsageError
 from webui.actions import act
 from webui.errors import BadRequest, NotAllowed, NotFound
 from webui.forms import PlanForm, plan_keys
 from webui.jobs import Jobs
+from webui.text import Text
 from webui.users import User
 
 EVE = User(name="Eve", role="creator")
@@ -289,12 +290,17 @@ def test_a_form_shows_every_field_of_the_plan_with_its_reason():
         from webui.text import Text
         with gradio.Blocks():
             made = PlanForm.build(Text("de"))
-        print(json.dumps({each.label: each.info for each in made.components}))
+        print(json.dumps([[each.label, each.info] for each in made.components]))
     """  # in a process of its own: gradio leaves event loops open
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    shown = json.loads(done.stdout)
-    assert list(shown) == plan_keys()
-    assert all(shown.values())
+    assert json.loads(done.stdout) == [[key, Text("de")(f"plan.{key.replace('.', '_')}")] for key in plan_keys()]
+
+
+@pytest.mark.parametrize("key", plan_keys())
+def test_the_reason_that_a_form_shows_is_the_plans_own(key):
+    section, name = key.split(".")
+    field = TrainPlan.model_fields[section].annotation.model_fields[name]
+    assert Text("en")(f"plan.{section}_{name}") == field.description
 
 
 def test_the_check_is_of_the_pictures_and_is_kept(studio):

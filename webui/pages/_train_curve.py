@@ -13,10 +13,13 @@ ROWS = 20
 """Of the table beside the drawing."""
 
 
-def curve(ctx: Context, found: Any) -> str:
-    """Return loss by step as HTML: every point, their average, the held-out pictures; nothing before two points."""
+def curve(ctx: Context, found: Any) -> tuple[str, str]:
+    """Return loss by step as a drawing and as a table: each step, the average, the held-out pictures.
+
+    Both are empty before there are two points.
+    """
     if len(found.steps) < 2:
-        return ""
+        return "", ""
     tests = [each for each in found.validation if each[0] <= found.steps[-1]]
     low, high = _bounds([*found.smoothed, *(loss for _, loss in tests)], found.loss)
 
@@ -30,7 +33,7 @@ def curve(ctx: Context, found: Any) -> str:
 
     stride = -(-len(found.steps) // ROWS)
     rows = list(zip(found.steps, found.loss, found.smoothed, strict=True))[::-1][::stride]
-    return ctx.render(
+    drawn = ctx.render(
         "train_curve",
         width=WIDTH,
         height=HEIGHT,
@@ -42,10 +45,10 @@ def curve(ctx: Context, found: Any) -> str:
         high=high,
         first=found.steps[0],
         last=found.steps[-1],
-        rows=rows,
-        tests=tests,
+        ends=(found.smoothed[0], found.smoothed[-1]),
         verdict=_verdict(tests),
     )
+    return drawn, ctx.render("train_table", rows=rows, tests=tests)
 
 
 def _bounds(calm: list[float], every: tuple[float, ...]) -> tuple[float, float]:

@@ -32,6 +32,8 @@ class Live:
     seen: gr.State
     strip: gr.HTML
     curve: gr.HTML
+    numbers: gr.Accordion
+    table: gr.HTML
 
     @classmethod
     def build(cls, ctx: Context) -> "Live":
@@ -50,13 +52,36 @@ class Live:
         strip = gr.HTML()
         when = gr.Slider(1, 2, value=1, step=1, label=t("train.look_at"), info=t("train.look_at_info"), visible=False)
         drawn = gr.HTML()
-        made = cls(id=id, status=status, buttons=buttons, moves=moves, when=when, seen=seen, strip=strip, curve=drawn)
+        with gr.Accordion(t("train.as_table"), open=False, visible=False) as numbers:  # stays open while it is renewed
+            table = gr.HTML()
+        made = cls(
+            id=id,
+            status=status,
+            buttons=buttons,
+            moves=moves,
+            when=when,
+            seen=seen,
+            strip=strip,
+            curve=drawn,
+            numbers=numbers,
+            table=table,
+        )
         made._bind(ctx, up, down)
         return made
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.status, *self.buttons.values(), self.moves, self.seen, self.when, self.strip, self.curve]
+        return [
+            self.status,
+            *self.buttons.values(),
+            self.moves,
+            self.seen,
+            self.when,
+            self.strip,
+            self.curve,
+            self.numbers,
+            self.table,
+        ]
 
     def shown(self, ctx: Context, request: gr.Request, id: str, seen: list[int], when: int) -> list[Any]:
         """Return what `outputs` show; pictures and slider stay as they are where nothing new was drawn."""
@@ -65,6 +90,7 @@ class Live:
         except StudioError as error:
             return [problem(ctx, str(error), error.hint), *[gr.skip()] * (len(self.outputs) - 1)]
         state = found.job.state
+        drawn, table = curve(ctx, found.curve)
         able = {name: found.mine and state in states for name, states in BUTTONS.items()}
         able["keep"] &= found.loss is not None
         steps = [each.step for each in found.previews]
@@ -78,7 +104,9 @@ class Live:
             steps if new else gr.skip(),
             slider,
             self._strip(ctx, found, place) if new else gr.skip(),
-            curve(ctx, found.curve),
+            drawn,
+            gr.update(visible=bool(table)),
+            table,
         ]
 
     def _strip(self, ctx: Context, found: Any, place: int) -> str:
