@@ -43,7 +43,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path = scope["path"][len(root) + 1 :]
-        if not self._offered(scope["method"], path):
+        if not self._offered(scope["method"], path, _user(scope)):
             await _says(404, "this is not here")(scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_UPLOAD):
             await self._upload(scope, receive, send)
@@ -52,10 +52,10 @@ class Gate:
         else:
             await self._app(scope, receive, send)
 
-    def _offered(self, method: str, path: str) -> bool:
+    def _offered(self, method: str, path: str, user: str) -> bool:
         if method in ("GET", "HEAD"):
             if path.startswith(_FILE):
-                return self._uploads.holds(unquote(path.removeprefix(_FILE)))
+                return self._uploads.holds(unquote(path.removeprefix(_FILE)), user)
             return path.removesuffix("/") in self._pages or _READ.fullmatch(path) is not None
         return method == "POST" and _WRITE.fullmatch(path) is not None
 
@@ -64,17 +64,22 @@ class Gate:
         if not length.isdecimal():
             await _says(411, "say how much is coming")(scope, receive, send)
             return
-        session = scope.get("studio.session")
+        user, answer = _user(scope), bytearray()
         try:
-            coming = await anyio.to_thread.run_sync(
-                self._uploads.reserve, session.user.name if session else "", int(length)
-            )
+            coming = await anyio.to_thread.run_sync(self._uploads.reserve, user, int(length))
         except StudioError as error:
             shown: Response = PlainTextResponse(f"{error}: {error.hint}", error.status)  # Gradio shows it as it is
             await shown(scope, receive, send)
             return
+
+        async def noted(message: Message) -> None:
+            answer.extend(message.get("body", b""))
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                self._uploads.came(_files_in(bytes(answer)), user)  # before the browser can ask for them
+            await send(message)
+
         with coming:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noted)
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = bytearray(), True
@@ -85,7 +90,8 @@ class Gate:
             body += message.get("body", b"")
             more = message.get("more_body", False)
         try:
-            fine = all(self._uploads.holds(path) for path in _paths(json.loads(body), _DEEPEST))
+            user = _user(scope)
+            fine = all(self._uploads.holds(path, user) for path in _paths(json.loads(body), _DEEPEST))
         except (ValueError, RecursionError):
             fine = False
         if not fine:
@@ -101,6 +107,20 @@ class Gate:
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
         await self._app(scope, again, send)
+
+
+def _user(scope: Scope) -> str:
+    session = scope.get("studio.session")
+    return session.user.name if session else ""
+
+
+def _files_in(answer: bytes) -> list[str]:
+    """Return the paths that an upload was answered with; a refusal has none."""
+    try:
+        found = json.loads(answer)
+    except ValueError:
+        return []
+    return [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
 
 
 def _paths(value: Any, depth: int) -> Iterator[object]:

@@ -4,7 +4,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
@@ -30,14 +30,27 @@ class Uploads:
         self._lock = threading.Lock()
         self._coming = 0
         self._sent: dict[str, list[tuple[float, int]]] = {}
+        self._senders: dict[str, set[str]] = {}
 
-    def holds(self, path: object) -> bool:
-        """Say whether a path, which anybody may have written, is one of the folder's files."""
+    def came(self, paths: Sequence[str], user: str) -> None:
+        """Note who sent files; a file that two people sent is one."""
+        with self._lock:
+            for path in paths:
+                self._senders.setdefault(path, set()).add(user)
+
+    def holds(self, path: object, user: str = "") -> bool:
+        """Say whether a path, which anybody may have written, is one of the folder's files and not somebody else's.
+
+        Of files that came before this process began, the hash in their path is all that keeps them apart.
+        """
         try:
-            found = Path(str(path)).resolve() if isinstance(path, str) and Path(path).is_absolute() else None
-            return found is not None and found.is_relative_to(self._folder) and found.is_file()
+            found = Path(path).resolve() if isinstance(path, str) and Path(path).is_absolute() else None
+            if found is None or not found.is_relative_to(self._folder) or not found.is_file():
+                return False
         except (OSError, ValueError):
             return False
+        senders = self._senders.get(str(found))
+        return not user or senders is None or user in senders
 
     def reserve(self, user: str, size: int, *, now: float | None = None) -> AbstractContextManager[None]:
         """Take room for what is coming until the block ends. Raises TooMany, and 413 where there is no room."""
@@ -68,6 +81,7 @@ class Uploads:
             if status.st_mtime < now - DAY:
                 freed += status.st_size
                 path.unlink(missing_ok=True)
+                self._senders.pop(str(path), None)
         for folder in sorted(self._folder.rglob("*"), reverse=True):
             with suppress(OSError):  # it is a file, it is not empty, or something came meanwhile
                 if folder.lstat().st_mtime < now - DAY:

@@ -240,6 +240,22 @@ def test_an_upload_larger_than_the_limit_is_refused(creator, studio):
     assert (before, answer.status_code) == (0, 413)
 
 
+def test_an_upload_of_one_is_not_there_for_another(app, studio):
+    first, second = client(app, "cid"), client(app, "vic")
+    path = sent(first, "a.png", b"of cid alone")
+    assert first.get(f"{ROOT}/gradio_api/file={path}").status_code == 200
+    assert second.get(f"{ROOT}/gradio_api/file={path}").status_code == 404
+    body = {"data": [named(path)], "fn_index": 0, "session_hash": "attacker"}
+    assert second.post(f"{ROOT}/gradio_api/queue/join", json=body).status_code == 422
+
+
+def test_more_uploads_than_there_is_room_for_are_refused_in_a_sentence(creator, studio, monkeypatch):
+    monkeypatch.setattr(studio.uploads, "_quota", 100)
+    answer = creator.post(f"{ROOT}/gradio_api/upload", files={"files": ("a.png", b"x" * 200)})
+    assert answer.status_code == 413
+    assert answer.text.startswith("there is no room for more uploads: ")
+
+
 def test_nobody_without_a_session_reaches_a_page_a_call_or_a_file(app, studio):
     stranger = client(app)
     for path in ("", "/create", "/config", "/gradio_api/info", "/gradio_api/queue/data?session_hash=a", "/assets/a.js"):
