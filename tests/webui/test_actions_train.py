@@ -313,6 +313,14 @@ def test_the_check_is_of_the_pictures_and_is_kept(studio):
     assert sorted((studio.home / "tmp").glob("check-*.json")) == kept
 
 
+def test_what_stands_in_the_way_names_no_place_on_the_server(studio):
+    id = act(studio, TOM, "datasets.create", name="Spring").id
+    (studio.datasets.find(id).folder / "a.png").write_text("no picture")
+    found = act(studio, TOM, "train.check", plan=suggested(studio, set=id).plan)
+    assert found.blocked
+    assert str(studio.home) not in str(found.findings)
+
+
 def test_what_a_training_has_learnt_is_kept_when_it_is_stopped(studio):
     plan = changed(changed(suggested(studio, trigger="papyro").plan, "run.steps", "5000"), "previews.every", "0")
     plan = changed(changed(plan, "validation.folder", '""'), "validation.every", "0")

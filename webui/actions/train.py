@@ -1,7 +1,7 @@
 """Teaching a style: a plan that suits, what it needs, the start, and how it goes."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,8 +172,11 @@ def check(at: At, *, plan: PlanText, override: bool = False) -> Verdict:
 
     With `override` the rights of the pictures are not asked.
     """
-    found = checked(at.studio.home, _resolved(at, read_plan(plan), rights=not override))
-    findings = tuple(Finding(**each) for each in found["findings"])
+    read = read_plan(plan)
+    whole = _resolved(at, read, rights=not override)
+    found = checked(at.studio.home, whole)
+    names = {whole.base.path: read.base.path, whole.data.folder: read.data.folder, str(at.studio.home): "the studio"}
+    findings = tuple(Finding(**_named(each, names)) for each in found["findings"])
     return Verdict(blocked=found["blocked"], findings=findings)
 
 
@@ -270,6 +273,15 @@ def _require_rights(at: At, id: str, override: str) -> None:
         )
     if not allows(at.user, "admin"):
         raise NotAllowed("only an admin may teach pictures without rights", hint="state the rights, or ask an admin")
+
+
+def _named(finding: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a finding that calls places as the studio does; where they lie stays on the server."""
+    named = dict(finding)
+    for path, name in names.items():
+        for key in ("file", "reason", "remedy"):
+            named[key] = named[key].replace(path, name)
+    return named
 
 
 def _require_enough(at: At, plan: TrainPlan) -> None:
