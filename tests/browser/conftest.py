@@ -114,7 +114,7 @@ class Visit:
         return self.page
 
 
-@pytest.fixture()
+@pytest.fixture
 def visit(browser, server) -> Iterator[Visit]:
     """A laptop's browser; nothing may break and nothing may be asked of another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, locale="en-GB")
