@@ -314,10 +314,11 @@ def test_the_check_is_of_the_pictures_and_is_kept(studio):
 
 
 def test_what_stands_in_the_way_names_no_place_on_the_server(studio):
-    id = act(studio, TOM, "datasets.create", name="Spring").id
-    (studio.datasets.find(id).folder / "a.png").write_text("no picture")
-    found = act(studio, TOM, "train.check", plan=suggested(studio, set=id).plan)
-    assert found.blocked
+    empty = act(studio, TOM, "datasets.create", name="Spring").id
+    plan = changed(suggested(studio).plan, "data.regularisation", f'"{empty}"')
+    found = act(studio, TOM, "train.check", plan=plan)
+    reasons = [one.reason for one in found.findings if one.severity == "blocks"]
+    assert any(f"the studio/datasets/{empty}" in reason for reason in reasons)
     assert str(studio.home) not in str(found.findings)
 
 
