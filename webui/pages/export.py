@@ -1,5 +1,6 @@
 """Export: a style as a file for other programs or people. `?ref=` picks the style, `?job=` shows a result."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -58,7 +59,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         begin = gr.update(interactive=may)
         return notice_of(ctx, version, may=may), begin, version.details.licence, *weights_of(version)
 
-    def leaves(asked: str | None, who: str, request: gr.Request) -> Any:
+    def leaves(asked: str | None, who: str, request: gr.Request) -> Iterator[str]:
         """Say what would be left out, before anything is written; reading the file takes a second or two."""
         if not asked or not allows(ctx.user(request), "creator"):
             yield ""
@@ -71,6 +72,12 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         may = bool(asked) and ctx.act(request, "export.allowed", ref=asked, target=where, privacy=who)
         archive = where == "archive"
         return gr.update(visible=not archive), gr.update(visible=not archive), gr.update(interactive=may)
+
+    def guarded(asked: str | None, where: str, who: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Both at once: a second handler of one event would wait until the first has read the file."""
+        buttons = aimed(asked, where, who, request)
+        for shown in leaves(asked, who, request):
+            yield *buttons, shown
 
     def arrive(where: str, who: str, request: gr.Request) -> tuple[Any, ...]:
         asked = dict(request.query_params)
@@ -119,8 +126,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(page.load, arrive, [target, privacy], [ref, *about, job, done, clock, mine], **quiet)
     ctx.on(ref.input, picked, where_and_who, about, **quiet)
     ctx.on(ref.change, leaves, [ref, privacy], withheld, **looking)
-    ctx.on(privacy.change, leaves, [ref, privacy], withheld, **looking)
-    for event in (target.change, privacy.change):
-        ctx.on(event, aimed, where_and_who, [precision, carding, go], **quiet)
+    ctx.on(privacy.change, guarded, where_and_who, [precision, carding, go, withheld], **looking)
+    ctx.on(target.change, aimed, where_and_who, [precision, carding, go], **quiet)
     ctx.on(go.click, export, [ref, target, precision, privacy, card, *chosen], [job, done, clock], **quiet)
     ctx.on(clock.tick, follow, job, [done, clock, mine], **quiet)
