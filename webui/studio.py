@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Studio"]
 
-_SHOWN = ("objects", "datasets", "runs", "pictures", "exports", "jobs")
+_SHOWN = ("objects", "datasets", "runs", "pictures", "exports", "evaluations", "jobs")
 """Folders whose files a page may show: neither what others sent nor the records beside them."""
 
 _SIDES = (128, 256, 512, 1024)
@@ -36,12 +36,12 @@ class Studio:
 
     library.db, objects/    adapters and pictures, see lora_diffusion.library
     studio.db, jobs.db      users, sessions, settings; jobs
-    datasets/ runs/ pictures/ exports/ uploads/ tmp/
+    datasets/ runs/ pictures/ exports/ evaluations/ uploads/ tmp/
     """
 
     def __init__(self, home: Path) -> None:
         self.home = home.expanduser().resolve()
-        for name in ("datasets", "runs", "pictures", "exports", "uploads", "tmp"):
+        for name in ("datasets", "runs", "pictures", "exports", "evaluations", "uploads", "tmp"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         self.home.chmod(0o700)
         self.store = Store(self.home / "studio.db")

@@ -180,6 +180,8 @@ def test_figures_are_found_by_the_weights_of_a_version(desk):
     found = do(desk, EVE, "figures")
     assert (found.best, found.reason, found.score("style_match").value) == (0.8, "it is close", 82.0)
     assert found.copied
+    found.page.write_text("<html>")
+    assert desk.files.share(found.page).startswith("/files/")
     desk.library.rename("Spring", "Summer", by="Mia", when=WHEN)
     assert do(desk, EVE, "figures", ref="Summer@1").best == 0.8
 

@@ -107,7 +107,7 @@ def write(
         words += _card(at, version, folder, licence, weight_low, weight_high) if card else []
     job = at.studio.jobs.submit(
         kind=KIND,
-        title=f"{version.ref} · {out.name}",
+        title=out.name,
         owner=at.user.name,
         commands=[[*words, "--privacy", privacy, "--overwrite", "--json"]],
         folder=folder,
