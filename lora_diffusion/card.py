@@ -88,7 +88,7 @@ def write_card(
     """
     from jinja2 import Environment, StrictUndefined
 
-    samples = [_sample(path, number, card) for number, path in enumerate(card.samples, 1)]
+    samples = [_sample(path, number, card, privacy) for number, path in enumerate(card.samples, 1)]
     html = card.path.suffix == ".html"
     page = Environment(autoescape=html, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     page.filters |= {"plain": _plain, "quoted": _quoted}
@@ -168,7 +168,7 @@ def _file(
     ]
 
 
-def _sample(path: Path, number: int, card: Card) -> _Sample:
+def _sample(path: Path, number: int, card: Card, privacy: str) -> _Sample:
     from datasets_tools.image import load_image
 
     image = load_image(path)
@@ -179,7 +179,7 @@ def _sample(path: Path, number: int, card: Card) -> _Sample:
         data=f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}",
         width=image.width,
         height=image.height,
-        says=_said(path),
+        says=_said(path, privacy),
         jpeg=jpeg,
     )
 
@@ -190,8 +190,12 @@ def _jpeg(image: "Image.Image") -> bytes:
     return data.getvalue()
 
 
-def _said(path: Path) -> str:
-    """Return prompt, seed and weights of a picture made here, or nothing for one of other programs."""
+def _said(path: Path, privacy: str) -> str:
+    """Return prompt, seed and weights of a picture made here, or nothing for one of other programs.
+
+    On a public card nothing is said either where that would give someone away.
+    """
+    from lora_diffusion.files.privacy import find_private
     from lora_diffusion.generation.picture import read_settings
 
     try:
@@ -199,7 +203,8 @@ def _said(path: Path) -> str:
     except CorruptFile:
         return ""
     weights = ", ".join(f"{name} {weight:g}" for name, weight in settings.adapters.items())
-    return f"{settings.prompt} (seed {settings.seed}{', ' + weights if weights else ''})"
+    said = f"{settings.prompt} (seed {settings.seed}{', ' + weights if weights else ''})"
+    return "" if privacy == "public" and find_private(said) else said
 
 
 def _plain(value: Any) -> str:

@@ -43,9 +43,9 @@ def _source(tmp_path, **more):
     return tmp_path / "source.safetensors"
 
 
-def _picture(path):
+def _picture(path, prompt="an inkwash fox"):
     settings = Settings(
-        prompt="an inkwash fox", seed=7, width=1024, height=640, steps=20, guidance=5.0, sampler="DDIM", base="b",
+        prompt=prompt, seed=7, width=1024, height=640, steps=20, guidance=5.0, sampler="DDIM", base="b",
         adapters={"inkwash": 0.8},
     )  # fmt: skip
     return Picture(image=Image.new("RGB", (1024, 640), "teal"), settings=settings).save(path)
@@ -129,6 +129,16 @@ def test_samples_are_small_and_carry_nothing_but_the_picture(ending, tmp_path):
             assert not {"parameters", "exif", "lora_diffusion"} & set(image.info)
     else:
         assert [each[:23] for each in _Page(text).pictures] == ["data:image/jpeg;base64,"] * 2
+
+
+@pytest.mark.parametrize(("privacy", "told"), [("public", False), ("team", True)])
+def test_a_public_card_hides_a_prompt_that_gives_somebody_away(privacy, told, tmp_path):
+    picture = _picture(tmp_path / "a.png", prompt="a portrait of ann.lee@example.com")
+    card = Card(path=tmp_path / "card.html", samples=(picture,))
+    export(_source(tmp_path), tmp_path / "out.safetensors", privacy=privacy, cards=[card])
+    page = card.path.read_text("utf-8")
+    assert ("ann.lee" in page) is told
+    assert "data:image/jpeg" in page
 
 
 @pytest.mark.parametrize(
