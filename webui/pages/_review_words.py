@@ -87,6 +87,8 @@ def _value(ctx: Context, score: Figure) -> str:
         return "–"
     if score.unit == "of 100":
         return ctx.t("review.of_100", n=ctx.t.number(score.value))
+    if score.unit == "of usual distance":
+        return ctx.t("review.of_usual", n=ctx.t.number(score.value, 2))
     return ctx.t.number(score.value, 2)
 
 

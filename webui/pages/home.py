@@ -23,7 +23,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         return gr.update(visible=new, value=ctx.render("tour")), gr.update(visible=new)
 
     def refresh(request: gr.Request) -> tuple[str, str, str]:
-        review = ctx.act(request, "library.list", stage="in_review")
+        review = ctx.act(request, "review.queue")
         jobs = ctx.act(request, "jobs.list", active=True)
         pictures = ctx.act(request, "pictures.list", limit=8)
         return (

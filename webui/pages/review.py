@@ -53,7 +53,10 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             shown(ctx, found, decides=decides, approver=allows(user, "approver")),
             gr.update(visible=allows(user, "creator") and not found.samples),
             measured(ctx, found),
-            gr.update(visible=allows(user, "trainer") and not busy),
+            gr.update(
+                visible=allows(user, "trainer") and not busy,
+                value=t("review.measure_again" if found.figures else "review.measure"),
+            ),
             ctx.render("review_measuring", row=found.measuring),
             gr.update(active=busy),
             gr.update(visible=decides),
