@@ -1,17 +1,19 @@
-"""The traces that a JPEG encoder leaves in the pixels, also in a copy saved as another format."""
+"""The traces that a JPEG encoder leaves in the pixels, also in a copy saved again, or as another format."""
 
 import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["blockiness_of"]
+__all__ = ["blockiness_of", "blockiness_of_means"]
 
 Grey = NDArray[np.int16]
 
 _BLOCKS = 1200  # looked at
 _FEWEST, _MOST = 40, 300  # values: enough for a statistic, and as many as it needs
 # IJG quality 58 has steps of 10, quality 4 of 140; 4 % apart, so that the third multiple is off by an eighth at most
+_OF_MEANS = 0.75
+_CLIPPED = 8  # levels from black and white, within which some of a block is clipped
 _CANDIDATES = np.geomspace(10, 140, 72, dtype=np.float32)
 
 
@@ -26,6 +28,20 @@ def blockiness_of(detail: Grey) -> float | None:
     likely = ((top, left), (other_top, left), (top, other_left))
     measured = [_rounding(detail[row:, column:]) for row, column in likely]
     return max((one for one in measured if one is not None), default=None)
+
+
+def blockiness_of_means(means: NDArray[np.float32]) -> float | None:
+    """Return the same from the mean levels of the blocks alone: all that is left where a JPEG was scaled on decoding.
+
+    They are rounded to 4/3 of the step of the lowest waves (Annex K has 16 where those have 11 and 12), in plain parts
+    as well. The blocks have to be those of the encoder: what lost the grid by a crop is not found.
+    """
+    whole = (means > _CLIPPED) & (means < 255 - _CLIPPED)
+    across = np.abs(np.diff(means, axis=1))[whole[:, 1:] & whole[:, :-1]]
+    along = np.abs(np.diff(means, axis=0))[whole[1:] & whole[:-1]]
+    steps = [_step(8 * levels[:: max(1, levels.size // _BLOCKS)]) for levels in (across, along)]
+    known = [step for step in steps if step is not None]
+    return _OF_MEANS * min(known) if known else None
 
 
 def _grid_phases(grey: Grey) -> tuple[int, int]:

@@ -4,12 +4,12 @@ Nothing is read. A line is a row of separate marks that are about equally tall, 
 evenly inked, and differ in shape from one to the next; the last tells letters from bricks, windows and halftone dots.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from PIL.Image import Resampling
+
+from datasets_tools.marks import Marks, marks_of
 
 __all__ = ["lettering_of", "lines_of"]
 
@@ -27,37 +27,6 @@ _AT_ONCE = 250  # marks compared with each other, from the top down: bounds the 
 _LETTERS = 5  # in a row, below which chance makes too many rows of foliage
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Marks:
-    """Connected marks of ink as parallel arrays: boxes in pixels, the ink's area, contrast and thickness."""
-
-    left: Values
-    top: Values
-    right: Values
-    bottom: Values
-    area: Values
-    contrast: Values
-    thickness: Values
-
-    @property
-    def wide(self) -> Values:
-        return self.right - self.left
-
-    @property
-    def tall(self) -> Values:
-        return self.bottom - self.top
-
-    @property
-    def fill(self) -> Values:
-        return self.area / (self.wide * self.tall)
-
-    def __len__(self) -> int:
-        return len(self.left)
-
-    def take(self, which: "Mask | NDArray[np.intp] | list[int]") -> "_Marks":
-        return _Marks(**{name: getattr(self, name)[which] for name in self.__dataclass_fields__})
-
-
 def lettering_of(grey: Image.Image) -> float:
     """Return the share of the area of an 8-bit grey picture that lies inside lines of letters."""
     covered = sum((right - left) * (bottom - top) for left, top, right, bottom in lines_of(grey))
@@ -67,10 +36,11 @@ def lettering_of(grey: Image.Image) -> float:
 def lines_of(grey: Image.Image) -> list[Box]:
     """Return the lines of letters as (left, top, right, bottom) in pixels; level ones only, never overlapping."""
     boxes: list[Box] = []
+    small = grey
     for coarser in _SCALES:
         scale = coarser * max(1.0, (grey.width * grey.height / _AREA) ** 0.5)
         size = max(1, round(grey.width / scale)), max(1, round(grey.height / scale))
-        small = grey if size == grey.size else grey.resize(size, Resampling.BOX, reducing_gap=2.0)
+        small = small if size == small.size else small.resize(size, Resampling.BOX, reducing_gap=2.0)
         for line in _lines(small):
             left, top, right, bottom = (round(value * scale) for value in line)
             boxes.append((left, top, min(right, grey.width), min(bottom, grey.height)))
@@ -91,9 +61,12 @@ def _lines(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     difference = np.subtract(np.asarray(grey), around, dtype=np.int16)
     texture = 2 * float(np.median(np.abs(difference[::4, ::4])))  # strong texture is not ink
     contrast = min(max(_CONTRAST[0], texture), _CONTRAST[1])
+    sums = np.zeros(difference.size + 1, np.int32)
+    np.cumsum(np.abs(difference), out=sums[1:])
     found = []
     for ink in (difference < -int(contrast), difference > int(contrast)):  # a float would convert the whole array
-        marks = _marks(ink, difference)
+        marks = marks_of(ink, sums, _MOST_MARKS)
+        marks = marks.take(_sized(marks, ink.shape))
         marks = marks.take(_solid(marks) & (marks.contrast > 1.3 * contrast))
         marks = marks.take(np.argsort(marks.top + marks.bottom))
         for start in range(0, len(marks), _AT_ONCE):
@@ -101,70 +74,21 @@ def _lines(grey: Image.Image) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def _marks(ink: Mask, difference: NDArray[np.int16]) -> _Marks:
-    """Return the connected marks that have the size of a letter and do not touch the edge; only they are measured."""
-    from scipy import ndimage
-
-    labels, count = ndimage.label(ink)
-    where = np.flatnonzero(ink) if _LETTERS <= count <= _MOST_MARKS else np.zeros(0, np.intp)
-    owner = labels.ravel()[where] - 1
-    boxes = _boxes(where.astype(np.int32), owner, count if len(where) else 0, ink.shape[1])
-    sized = np.flatnonzero(_sized(boxes, ink.shape))
-    if len(sized) < _LETTERS:
-        return _Marks(**{name: np.zeros(0) for name in _Marks.__dataclass_fields__})
-    number = np.full(count, -1)  # of each mark among those that are measured
-    number[sized] = np.arange(len(sized))
-    owner = number[owner]
-    where, owner = where[owner >= 0], owner[owner >= 0]
-    flat = ink.ravel().view(np.int8)
-    # where ink ends to the right and below: a stroke of any direction has about two such ends per unit of length
-    ends = 2 - flat[where + 1] - flat[where + ink.shape[1]]
-    area = np.bincount(owner, minlength=len(sized)).astype(np.float64)
-    left, top, right, bottom = boxes[sized].T
-    return _Marks(
-        left=left,
-        top=top,
-        right=right,
-        bottom=bottom,
-        area=area,
-        contrast=np.bincount(owner, np.abs(difference.ravel()[where]), minlength=len(sized)) / area,
-        thickness=2 * area / np.bincount(owner, ends, minlength=len(sized)),
-    )
-
-
-def _boxes(where: NDArray[np.int32], owner: NDArray[np.int32], count: int, width: int) -> Values:
-    """Return left, top, right and bottom of each mark, shape [count, 4], from the places of its pixels in the picture.
-
-    A tenth of the pixels is ink; ndimage.find_objects looks at all of them and takes four times as long.
-    """
-    rows = where // np.int32(width)
-    columns = where - rows * np.int32(width)
-    boxes = np.zeros((4, count), np.int32)
-    left, top, right, bottom = boxes
-    left[:] = width
-    np.minimum.at(left, owner, columns)
-    np.maximum.at(right, owner, columns)
-    bottom[owner] = rows  # pixels come row by row, and the last one assigned stays
-    top[owner[::-1]] = rows[::-1]
-    boxes[2:] += 1
-    return boxes.T.astype(np.float64)
-
-
-def _sized(boxes: Values, shape: tuple[int, ...]) -> Mask:
-    left, top, right, bottom = boxes.T
-    tall, wide = bottom - top, right - left
-    inside: Mask = (left > 0) & (top > 0) & (right < shape[1]) & (bottom < shape[0])
+def _sized(marks: Marks, shape: tuple[int, ...]) -> Mask:
+    """Say which marks have the size of a letter and do not touch the edge."""
+    tall, wide = marks.tall, marks.wide
+    inside: Mask = (marks.left > 0) & (marks.top > 0) & (marks.right < shape[1]) & (marks.bottom < shape[0])
     inside &= (tall >= _HEIGHTS[0]) & (tall <= _HEIGHTS[1]) & (wide <= 2.2 * tall)  # "w", or two letters that touch
     return inside
 
 
-def _solid(marks: _Marks) -> Mask:
+def _solid(marks: Marks) -> Mask:
     fill = marks.fill
     solid: Mask = (fill > 0.18) & ((fill > 0.5) | (marks.wide > 0.25 * marks.tall))  # narrow ones are straight: i, l, 1
     return solid
 
 
-def _rows(marks: _Marks) -> list[tuple[float, float, float, float]]:
+def _rows(marks: Marks) -> list[tuple[float, float, float, float]]:
     """Follow every mark to its nearest fitting neighbour on the right, and return the boxes of rows that read."""
     if len(marks) < _LETTERS:
         return []
@@ -183,9 +107,12 @@ def _rows(marks: _Marks) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def _followers(marks: _Marks) -> NDArray[np.intp]:
+def _followers(marks: Marks) -> NDArray[np.intp]:
     """Return for each mark, sorted by its left side, the index of the next letter of its line, or -1."""
     one, other = _pairs(marks)
+    near = np.abs(marks.bottom[one] - marks.bottom[other]) <= 0.14 * _HEIGHTS[1]  # a cheap look first: most are not
+    near |= np.abs(marks.top[one] - marks.top[other]) <= 0.1 * _HEIGHTS[1]
+    one, other = one[near], other[near]
     here, there = marks.take(one), marks.take(other)
     tall, gap = np.maximum(here.tall, there.tall), there.left - here.right
     fits = (gap > -0.15 * tall) & (gap <= tall)  # italics overlap
@@ -200,7 +127,7 @@ def _followers(marks: _Marks) -> NDArray[np.intp]:
     return follower
 
 
-def _pairs(marks: _Marks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _pairs(marks: Marks) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return the indices of all marks beside each other, so near that the second may follow the first."""
     first = np.searchsorted(marks.left, marks.left, "right")
     end = np.searchsorted(marks.left, marks.right + marks.tall.max(), "right")  # no gap is wider than a letter is tall
@@ -215,7 +142,7 @@ def _similar(here: Values, there: Values) -> Mask:
     return alike
 
 
-def _reads(row: _Marks) -> bool:
+def _reads(row: Marks) -> bool:
     """Say whether a row of marks varies as letters do: one baseline, many shapes, uneven steps."""
     tall, fill, wide = float(np.median(row.tall)), row.fill, row.wide
     on_line = (np.abs(row.bottom - np.median(row.bottom)) <= max(1.0, 0.12 * tall)).mean()

@@ -58,16 +58,16 @@ class Quality:
     colours: tuple[tuple[tuple[int, int, int], float], ...] = ()
 
 
-def quality_of(image: "Image", detail: "Image | None" = None) -> Quality:
+def quality_of(image: "Image", detail: "Image | None" = None, shrunk: int = 1) -> Quality:
     """Measure an upright RGB picture, best at about 512 pixels on the shorter side.
 
-    `detail` is a part of the file at its own resolution, before any scaling: blocks of a JPEG are seen only there.
+    `detail` is a part of the file at its own resolution: blocks of a JPEG are seen only there. `shrunk` is by how much
+    the decoder scaled it, as in `Picture`.
     """
     import numpy as np
 
     from datasets_tools.blur import blur_of
     from datasets_tools.border import border_of
-    from datasets_tools.compression import blockiness_of
     from datasets_tools.lettering import lettering_of
     from datasets_tools.palette import palette_of
 
@@ -77,10 +77,19 @@ def quality_of(image: "Image", detail: "Image | None" = None) -> Quality:
     grey = image.convert("L")
     return Quality(
         blur=blur_of(np.asarray(grey).astype(np.int16)),
-        blockiness=None
-        if detail is None
-        else blockiness_of(np.asarray(detail if detail.mode == "L" else detail.convert("L")).astype(np.int16)),
+        blockiness=None if detail is None else _blockiness(detail, shrunk),
         border=border_of(np.asarray(image)),
         lettering=lettering_of(grey),
         colours=palette_of(image),
     )
+
+
+def _blockiness(detail: "Image", shrunk: int) -> float | None:
+    import numpy as np
+
+    from datasets_tools.compression import blockiness_of, blockiness_of_means
+
+    grey = detail if detail.mode == "L" else detail.convert("L")
+    if shrunk == 1:
+        return blockiness_of(np.asarray(grey).astype(np.int16))
+    return blockiness_of_means(np.asarray(grey.convert("F").reduce(8 // shrunk)))
