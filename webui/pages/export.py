@@ -69,9 +69,11 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         yield ctx.render("export_withheld", rows=rows, privacy=who)
 
     def aimed(asked: str | None, where: str, who: str, request: gr.Request) -> tuple[Any, ...]:
-        may = bool(asked) and ctx.act(request, "export.allowed", ref=asked, target=where, privacy=who)
-        archive = where == "archive"
-        return gr.update(visible=not archive), gr.update(visible=not archive), gr.update(interactive=may)
+        shown = gr.update(visible=where != "archive")
+        if not asked:  # before the page has loaded its styles; what loads them sees to the button
+            return shown, shown, gr.update()
+        may = ctx.act(request, "export.allowed", ref=asked, target=where, privacy=who)
+        return shown, shown, gr.update(interactive=may)
 
     def guarded(asked: str | None, where: str, who: str, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         """Both at once: a second handler of one event would wait until the first has read the file."""
@@ -80,11 +82,12 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             yield *buttons, shown
 
     def arrive(where: str, who: str, request: gr.Request) -> tuple[Any, ...]:
-        asked = dict(request.query_params)
-        choices = choices_of(ctx, request, asked.get("ref", ""))
+        number, asked = request.query_params.get("job", ""), request.query_params.get("ref", "")
+        if number and not asked:
+            asked = ctx.act(request, "export.result", id=number).job.subject
+        choices = choices_of(ctx, request, asked)
         known = {each for _, each in choices}
-        first = asked.get("ref") if asked.get("ref") in known else (choices[0][1] if choices else None)
-        number = asked.get("job", "")
+        first = asked if asked in known else (choices[0][1] if choices else None)
         return (
             gr.update(choices=choices, value=first),
             *picked(first, where, who, request),
@@ -125,8 +128,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     looking = {"concurrency_limit": 2, "trigger_mode": "always_last", **quiet}
     ctx.on(page.load, arrive, [target, privacy], [ref, *about, job, done, clock, mine], **quiet)
     ctx.on(ref.input, picked, where_and_who, about, **quiet)
-    ctx.on(ref.change, leaves, [ref, privacy], withheld, **looking)
-    ctx.on(privacy.change, guarded, where_and_who, [precision, carding, go, withheld], **looking)
+    for event in (ref.change, privacy.change):
+        ctx.on(event, guarded, where_and_who, [precision, carding, go, withheld], **looking)
     ctx.on(target.change, aimed, where_and_who, [precision, carding, go], **quiet)
     ctx.on(go.click, export, [ref, target, precision, privacy, card, *chosen], [job, done, clock], **quiet)
     ctx.on(clock.tick, follow, job, [done, clock, mine], **quiet)
