@@ -15,6 +15,7 @@ from webui.actions import At, action
 from webui.actions.bases import DEMO, path_of
 from webui.actions.pictures import Uploaded
 from webui.commands import run_cli
+from webui.errors import BadRequest
 from webui.release import require_release
 
 __all__ = ["Origin", "Ref", "Stage", "Words", "pictures_of"]
@@ -142,7 +143,9 @@ def submit(at: At, *, ref: Ref, reason: Reason = "") -> Version:
 
 @action(role="approver", writes=False, same_as="library promote")
 def promote(at: At, *, ref: Ref, stage: Stage, reason: Reason = "") -> Version:
-    """Move a version to another stage: approve it, send it back, retire it."""
+    """Move a version to another stage: send it back, retire it, take it up again. `review.approve` approves."""
+    if stage == "approved" and at.studio.library.version(ref).stage == "in_review":
+        raise BadRequest(f"{ref} waits for approval", hint="approve it under Review, where its checks are")
     return at.studio.library.promote(ref, stage, by=at.user.name, when=at.when, reason=reason)
 
 
