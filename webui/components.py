@@ -61,4 +61,4 @@ def pickable(**options: Any) -> gr.HTML:
 
 def picked(event: gr.EventData) -> str:
     """Return the data-pick of what was picked."""
-    return str(event._data.get("pick", ""))
+    return str(getattr(event, "_data", None) and event._data.get("pick", "") or "")

@@ -181,7 +181,7 @@ def _commands(
         adapters = [word for part in parts for word in ("--adapter", part)]
         return [["merge", "--base", path_of(at, ""), *adapters, "--out", out, "--precision", precision, "--json"]]
     how = ["--method", "svd", "--keep", repr(keep)] if kind == "compact" else []
-    add = ["library", "add", out, "--name", name, "--by", at.user.name, "--home", str(at.studio.home), "--json"]
+    add = ["library", "add", out, f"--name={name}", f"--by={at.user.name}", "--home", str(at.studio.home), "--json"]
     return [["blend", *parts, "--out", out, *how, "--json"], add]
 
 

@@ -195,8 +195,8 @@ def take_in(at: At, *, upload: Uploaded, name: Words = "") -> Version:
     """Add a package, or an adapter file of this or another program, as a draft. Nothing in it is trusted."""
     path = at.studio.upload(upload)
     verb = "unpack" if path.suffix.lower() == ".zip" else "add"
-    named = ["--name", name or path.stem] if name or verb == "add" else []
-    found = run_cli(["library", verb, str(path), *named, "--by", at.user.name, "--home", str(at.studio.home)])
+    named = [f"--name={name or path.stem}"] if name or verb == "add" else []
+    found = run_cli(["library", verb, str(path), *named, f"--by={at.user.name}", "--home", str(at.studio.home)])
     return at.studio.library.version(found["ref"])
 
 
