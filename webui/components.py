@@ -60,5 +60,6 @@ def pickable(**options: Any) -> gr.HTML:
 
 
 def picked(event: gr.EventData) -> str:
-    """Return the data-pick of what was picked."""
-    return str(getattr(event, "_data", None) and event._data.get("pick", "") or "")
+    """Return the data-pick of what was picked, or nothing where a caller sent none."""
+    said = getattr(event, "_data", None) or {}
+    return str(said.get("pick", ""))

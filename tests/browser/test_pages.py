@@ -47,7 +47,9 @@ def test_a_page_breaks_no_serious_rule_of_accessibility(browser, server, name, s
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_fits_a_phone_in_german(browser, server, name):
-    context = browser.new_context(viewport={"width": 390, "height": 844}, locale="de-DE", is_mobile=True, has_touch=True)
+    context = browser.new_context(
+        viewport={"width": 390, "height": 844}, locale="de-DE", is_mobile=True, has_touch=True
+    )
     page = context.new_page()
     page.goto(f"{server.address}/de/{PATHS[name]}")
     page.locator("h1").first.wait_for()

@@ -17,24 +17,24 @@ PASSWORD = "correct horse battery"
 WHEN = "2026-01-02T03:04:05+00:00"
 
 
-@pytest.fixture()
+@pytest.fixture
 def app(tmp_path) -> FastAPI:
     """REST and sign-in without the pages, which take seconds to build."""
     return create_app(tmp_path / "home", pages=False)
 
 
-@pytest.fixture()
+@pytest.fixture
 def studio(app) -> Studio:
     return app.state.studio
 
 
-@pytest.fixture()
+@pytest.fixture
 def visitor(app) -> TestClient:
     """A browser that was never here. It begins no background work: the app's life span is not entered."""
     return TestClient(app, base_url=HOST, follow_redirects=False)
 
 
-@pytest.fixture()
+@pytest.fixture
 def local(visitor) -> TestClient:
     """A browser of the person at this machine, with a page open."""
     return opened(visitor)

@@ -68,7 +68,15 @@ def test_the_token_of_another_session_is_refused(app):
 
 def test_nothing_is_answered_without_signing_in_once_there_are_users(app, studio, visitor):
     studio.users.add("ana", "admin", PASSWORD, when=WHEN)
-    for path in ("/api", "/en/", "/en/config", "/en/gradio_api/info", "/files/00", "/en/theme.css", "/en/manifest.json"):
+    for path in (
+        "/api",
+        "/en/",
+        "/en/config",
+        "/en/gradio_api/info",
+        "/files/00",
+        "/en/theme.css",
+        "/en/manifest.json",
+    ):
         assert visitor.get(path).status_code == 401, path
     assert visitor.post(CHANGE, json={}).status_code == 401
     page = visitor.get("/en/create", headers={"accept": "text/html"})

@@ -10,7 +10,7 @@ from webui.errors import NotFound
 from webui.users import LOCAL, User
 
 
-@pytest.fixture()
+@pytest.fixture
 def picture(studio):
     path = studio.home / "pictures" / "a.png"
     Image.new("RGB", (300, 200), "red").save(path)

@@ -9,7 +9,7 @@ from webui.errors import BadRequest, NotAllowed, StudioError, TooMany
 from webui.users import FREE_TRIES, ROLES, User, allows
 
 
-@pytest.fixture()
+@pytest.fixture
 def users(studio):
     studio.users.add("ana", "admin", PASSWORD, when=WHEN)
     return studio.users
