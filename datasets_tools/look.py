@@ -133,27 +133,14 @@ def _decoded(file: str, data: bytes, sha256: str, background: "Colour", limits: 
 
 def _impression(image: "Image") -> tuple[int, int, tuple[float, float, float]]:
     """Return the perceptual hashes of the image and of its mirror image, and its mean colour."""
+    import imagehash
     from PIL.Image import Resampling, Transpose
     from PIL.ImageStat import Stat
 
     small = image.resize((64, 64), Resampling.BOX, reducing_gap=2.0)
     red, green, blue = Stat(small).mean
     mirror = small.transpose(Transpose.FLIP_LEFT_RIGHT)
-    return _hash(small), _hash(mirror), (red, green, blue)
-
-
-def _hash(image: "Image") -> int:
-    """Return the perceptual hash of an image: which of the 8 x 8 lowest waves of it, at 32 x 32, are above the median.
-
-    The bits are those of `imagehash.phash`, which imports scipy: as long for each worker as to look at five pictures.
-    """
-    import numpy as np
-    from PIL.Image import Resampling
-
-    pixels = np.asarray(image.convert("L").resize((32, 32), Resampling.LANCZOS), np.float64)
-    waves = np.cos(np.pi / 64 * np.outer(np.arange(8), 2 * np.arange(32) + 1))  # the cosine transform, type 2
-    low = np.round(waves @ pixels @ waves.T, 6)  # what a plain picture lacks is 0, not what rounding left of it
-    return int("".join("01"[above] for above in (low > np.median(low)).ravel().tolist()), 2)
+    return int(str(imagehash.phash(small)), 16), int(str(imagehash.phash(mirror)), 16), (red, green, blue)
 
 
 def _to_row(seen: Seen) -> dict[str, Any]:

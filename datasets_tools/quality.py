@@ -76,12 +76,21 @@ def quality_of(image: "Image", detail: "Image | None" = None, shrunk: int = 1) -
     image = image.reduce(factor) if factor > 1 else image
     grey = image.convert("L")
     return Quality(
-        blur=blur_of(np.asarray(grey).astype(np.int16)),
+        blur=blur_of(np.asarray(_at_side(grey) if shrunk > 1 else grey).astype(np.int16)),
         blockiness=None if detail is None else _blockiness(detail, shrunk),
         border=border_of(np.asarray(image)),
         lettering=lettering_of(grey),
         colours=palette_of(image),
     )
+
+
+def _at_side(grey: "Image") -> "Image":
+    """Return a picture that the decoder scaled at the side at which BLURRED was measured: larger ones look softer."""
+    from PIL.Image import Resampling
+
+    factor = _SIDE / min(grey.size)
+    size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
+    return grey.resize(size, Resampling.BOX) if factor < 0.9 else grey
 
 
 def _blockiness(detail: "Image", shrunk: int) -> float | None:

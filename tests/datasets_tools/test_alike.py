@@ -5,7 +5,6 @@ import itertools
 import random
 import time
 
-import imagehash
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -103,16 +102,6 @@ def test_time_grows_about_as_the_number_of_pictures():
 
     few, many = some(4_000), some(32_000)
     assert seconds(many) < 8 * 4 * max(seconds(few), 0.02)
-
-
-@pytest.mark.parametrize("size", [(64, 64), (64, 40), (33, 64)], ids=str)
-def test_the_hash_is_that_of_imagehash(tmp_path, size):
-    pictures = [photo(seed, size) for seed in range(8)]
-    for number, picture in enumerate(pictures):
-        boxed = picture.resize((64, 64), Image.Resampling.BOX, reducing_gap=2.0)
-        found = seen(tmp_path, {f"{number}.png": picture})[0]
-        assert found.alike == int(str(imagehash.phash(boxed)), 16)
-        assert found.mirrored == int(str(imagehash.phash(ImageOps.mirror(boxed))), 16)
 
 
 def test_plain_pictures_of_one_colour_are_alike(tmp_path):

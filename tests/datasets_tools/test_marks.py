@@ -1,8 +1,5 @@
 """Marks of ink are found and measured as scipy finds and measures them, pixel by pixel."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -70,16 +67,3 @@ def test_more_marks_than_asked_for_are_none():
     ink = CASES["checks"]
     assert len(measured(ink, ink, most=int(ink.sum()))) == ink.sum()
     assert len(measured(ink, ink, most=int(ink.sum()) - 1)) == 0
-
-
-def test_the_start_of_a_worker_needs_no_scipy(tmp_path):
-    """Its import takes a quarter of a second for each core."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom PIL import Image\n"
-        "from datasets_tools.look import Look, look_at\n"
-        "Image.effect_noise((600, 600), 90).save(Path(sys.argv[1], 'a.jpg'))\n"
-        "assert look_at('a.jpg', Look(folder=Path(sys.argv[1]))).refused is None\n"
-        "print([name for name in ('scipy', 'imagehash') if name in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
