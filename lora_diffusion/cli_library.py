@@ -60,10 +60,12 @@ def add(
     """Add a file as the next version of a name. The same file again gives the version that is there."""
     from dataclasses import replace
 
-    from lora_diffusion.library import Details, Lineage, NewSample, lineage_of_run, samples_of_run
+    from lora_diffusion.library import Details, Lineage, NewSample, lineage_of_run, rights_of_run, samples_of_run
     from lora_diffusion.parts import parse_part
 
     said = _said(trigger, weight, weights, brand, owner, tag, licence, expires, notes, card, preset)
+    if run:
+        said = {**rights_of_run(run), **said}
     lineage = lineage_of_run(run) if run else Lineage()
     parents = [parse_part(each) for each in parent or []]
     if parents:

@@ -5,7 +5,7 @@ from lora_diffusion.library.changing import BACK, MOVES
 from lora_diffusion.library.library import Library
 from lora_diffusion.library.lineage import lineage_of_run
 from lora_diffusion.library.naming import require_name
-from lora_diffusion.library.run_samples import samples_of_run
+from lora_diffusion.library.run_samples import rights_of_run, samples_of_run
 from lora_diffusion.library.values import (
     STAGES,
     Comment,
@@ -50,5 +50,6 @@ __all__ = [
     "Withdrawal",
     "lineage_of_run",
     "require_name",
+    "rights_of_run",
     "samples_of_run",
 ]

@@ -1,8 +1,10 @@
-"""What a run drew last shows its adapter in the library."""
+"""What a run says about its adapter: what it drew last, and whose its pictures are."""
+
+import json
 
 from PIL import Image
 
-from lora_diffusion.library import samples_of_run
+from lora_diffusion.library import rights_of_run, samples_of_run
 
 
 def drawn(run, *names):
@@ -27,3 +29,17 @@ def test_prompts_that_came_from_captions_are_left_empty(tmp_path):
 
 def test_a_run_that_drew_nothing_has_no_samples(tmp_path):
     assert samples_of_run(tmp_path) == ()
+
+
+def test_the_rights_that_all_pictures_share_are_those_of_the_style(tmp_path):
+    def stated(*rights: dict[str, str]) -> dict[str, str]:
+        rows = [{"file": f"{number}.png", "rights": each} for number, each in enumerate(rights)]
+        (tmp_path / "manifest.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        return rights_of_run(tmp_path)
+
+    ours = {"owner": "ACME", "licence": "CC0", "expires": "2027-01-01"}
+    assert stated(ours, {**ours, "expires": "2026-12-31"}) == {**ours, "expires": "2026-12-31"}
+    assert stated(ours, {**ours, "licence": "MIT"}) == {"owner": "ACME", "expires": "2027-01-01"}
+    assert stated(ours, {}) == {"expires": "2027-01-01"}
+    assert stated({}, {}) == {}
+    assert rights_of_run(tmp_path / "nowhere") == {}

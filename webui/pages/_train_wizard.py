@@ -97,9 +97,17 @@ class Wizard:
 
             return move
 
+        def on(set: str, name: str, trigger: str, request: gr.Request) -> Any:
+            if not (name or "").strip() or not (trigger or "").strip():
+                raise ctx.refusal(StudioError(ctx.t("train.no_name"), hint=ctx.t("train.no_name_hint")))
+            return to(3)(set, request)
+
         for number, (back, forth) in enumerate(moves):
             ctx.on(back.click, to(number - 1), self.chosen, steps, **quiet) if back else None
-            ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet) if forth else None
+            if forth and number == STEPS.index("look"):
+                ctx.on(forth.click, on, [self.chosen, self.name, self.trigger], steps, **quiet)
+            elif forth:
+                ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet)
         measuring, looking = whole
         self.quality.measure(ctx, measuring.select, asked)
         self.review.look(ctx, looking.select, [plan, self.name, self.rights.override])
