@@ -49,6 +49,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             origin = gr.HTML()
             image = gr.Dropdown(label=t("library.image"), info=t("library.image_info"), choices=[])
             why = gr.Textbox(label=t("library.reason"), max_length=2000)
+            sure = gr.Checkbox(label=t("library.withdraw_sure"), value=False)
             withdraw = gr.Button(t("library.withdraw"), variant="stop")
         with gr.Tab(t("library.talk")):
             talk = gr.HTML()
@@ -110,8 +111,10 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         gr.Info(t("library.saved"))
         return show(name, request)
 
-    def take_back(name: str, sha256: str | None, said: str, request: gr.Request) -> tuple[Any, ...]:
-        if sha256:
+    def take_back(name: str, sha256: str | None, said: str, meant: bool, request: gr.Request) -> tuple[Any, ...]:
+        if not (sha256 and meant and said):
+            gr.Warning(t("library.withdraw_needs"))
+        else:
             found = ctx.act(request, "library.withdraw", sha256=sha256, reason=said or "")
             touched = len(found.versions) + len(found.descendants)
             gr.Warning(t("library.withdrawn", styles=touched, pictures=len(found.pictures)))
@@ -135,6 +138,6 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(back.click, roll, [ref, reason], outputs)
     ctx.on(compare.click, differ, [ref, other], difference)
     ctx.on(save.click, keep, [ref, *fields], outputs)
-    ctx.on(withdraw.click, take_back, [ref, image, why], outputs)
+    ctx.on(withdraw.click, take_back, [ref, image, why, sure], outputs)
     ctx.on(say.click, comment, [ref, text], outputs)
     ctx.on(ctx.on(draw.click, sample, ref, status, **quiet).then, show, ref, outputs, **quiet)

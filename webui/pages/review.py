@@ -74,8 +74,10 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             return show(asked, request, waiting=waiting)
         return (ctx.render("review_queue", versions=waiting, now=""), *(gr.update() for _ in outputs[1:]))
 
-    def ticked(values: list[str]) -> Any:
-        return gr.update(interactive=set(values) == set(CHECKS))
+    def ticked(values: list[str], asked: str, request: gr.Request) -> Any:
+        """Let a style be approved once everything is ticked that is really there."""
+        found = ctx.act(request, "review.show", ref=asked) if asked and set(values) == set(CHECKS) else None
+        return gr.update(interactive=bool(found and found.samples and found.version.details.licence))
 
     def decide(asked: str, values: list[str], why: str, request: gr.Request) -> tuple[Any, ...]:
         version = ctx.act(request, "review.approve", ref=asked, checks=values, comment=why or "")
@@ -115,7 +117,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 
     quiet = {"show_progress": "hidden"}
     ctx.on(page.load, arrive, None, outputs, **quiet)
-    ctx.on(checks.change, ticked, checks, approve, **quiet)
+    ctx.on(checks.change, ticked, [checks, ref], approve, **quiet)
     ctx.on(approve.click, decide, [ref, checks, reason], outputs, **quiet)
     ctx.on(back.click, refuse, [ref, reason], outputs, **quiet)
     ctx.on(say.click, comment, [ref, text], [said, text], **quiet)
