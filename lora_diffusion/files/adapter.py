@@ -20,10 +20,10 @@ from lora_diffusion.files.dialects import Dialect, dialects, recognise
 from lora_diffusion.files.dialects import dialect as dialect_of
 from lora_diffusion.files.evidence import family_of
 from lora_diffusion.files.folder import CONFIG, CONFIG_KEY, WEIGHTS, Source, source_of, split
+from lora_diffusion.files.hashes import HASHES
 from lora_diffusion.files.metadata import TRIGGER, describe
 from lora_diffusion.files.precision import balanced, cast_all, precision_of
 from lora_diffusion.files.report import Report
-from lora_diffusion.files.safe import HASHES
 from lora_diffusion.files.shapes import with_usual_dimensions
 from lora_diffusion.files.writing import plan_of, write_safe
 

@@ -64,9 +64,14 @@ class Checkpoint:
         tensor = stored.file.tensor(stored.key)
         return (stored.place.ours(tensor) if stored.place else tensor).reshape(stored.shape)
 
+    @property
+    def files(self) -> tuple[SafeFile, ...]:
+        """The files that hold its tensors, each once."""
+        return tuple({id(each.file): each.file for each in self.tensors.values()}.values())
+
     def verify(self) -> None:
         """Raise CorruptFile where a file of ours is not what was written."""
-        for file in {id(each.file): each.file for each in self.tensors.values()}.values():
+        for file in self.files:
             file.verify()
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from torch import Tensor
 
 from lora_diffusion.errors import CorruptFile, UsageError
-from lora_diffusion.files.safe import HASHES, SafeFile, open_safe
+from lora_diffusion.files.hashes import HASHES
+from lora_diffusion.files.safe import SafeFile, open_safe
 
 __all__ = ["CONFIG", "CONFIG_KEY", "WEIGHTS", "Source", "source_of", "split"]
 

@@ -14,8 +14,8 @@ from lora_diffusion.files.assembly import parts_of, problem, weights_of
 from lora_diffusion.files.dialects import Parts, recognise
 from lora_diffusion.files.evidence import family_of
 from lora_diffusion.files.folder import Source, source_of
+from lora_diffusion.files.hashes import OURS
 from lora_diffusion.files.metadata import Row, table
-from lora_diffusion.files.safe import HASH_KEY, HASHES
 from lora_diffusion.files.shapes import with_usual_dimensions
 from lora_diffusion.files.spectrum import Layer, layer_of
 
@@ -113,7 +113,7 @@ def _described(path: str, dialect: str, source: Source, parts: Parts) -> Inspect
         embeddings=tuple(sorted(parts.embeddings)),
         metadata=source.metadata,
         hashes=hashes,
-        verified=HASH_KEY in hashes and all(hashes.values()),
+        verified=any(key in hashes for key in OURS) and all(hashes.values()),
         repairs=parts.repairs + reshaped,
         findings=findings_of(source, parts, problems, whole, family),
     )
@@ -124,9 +124,8 @@ def _hashes(source: Source) -> dict[str, bool]:
     result: dict[str, bool] = {}
     for file in source.files.values():
         wrong = file.wrong_hashes()
-        for key in HASHES:
-            if key in file.metadata:
-                result[key] = result.get(key, True) and key not in wrong
+        for key in file.hash_keys:
+            result[key] = result.get(key, True) and key not in wrong
     return result
 
 

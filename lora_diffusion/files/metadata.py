@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from lora_diffusion.adapters.spec import Weights
+from lora_diffusion.files.hashes import HASHES
 from lora_diffusion.files.privacy import PROFILES, privacy_difference, redact, require_public
-from lora_diffusion.files.safe import HASHES
 
 __all__ = ["PROFILES", "TRIGGER", "Row", "describe", "privacy_difference", "redact", "require_public", "table"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UsageError, VerificationFailed
 
-__all__ = ["PRECISIONS", "balanced", "cast", "cast_all", "precision_of", "strips"]
+__all__ = ["PRECISIONS", "STRIP", "balanced", "cast", "cast_all", "precision_of", "strips"]
 
 PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
@@ -18,7 +18,7 @@ PRECISIONS = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float
 _SMALL, _LARGE = 2.0**-8, 2.0**14
 # Elements: 128 KB of fp32 stay in the cache of a core, and below its grain of 32768 torch starts no threads. Where
 # others use the cores, those wait for each other: measured, a pass over 16 M numbers took 24 times as long.
-_STRIP = 32_000
+STRIP = 32_000
 
 
 def precision_of(name: str) -> torch.dtype:
@@ -30,7 +30,7 @@ def precision_of(name: str) -> torch.dtype:
 
 def strips(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield contiguous tensors of one size side by side as flat views, each small enough to stay in the cache."""
-    return zip(*(torch.split(each.view(-1), _STRIP) for each in tensors), strict=True)
+    return zip(*(torch.split(each.view(-1), STRIP) for each in tensors), strict=True)
 
 
 def cast(tensor: Tensor, dtype: torch.dtype | None, *, name: str) -> Tensor:

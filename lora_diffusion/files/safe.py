@@ -7,54 +7,42 @@ tensor bytes without gaps. Anything else is refused by what it contains, never b
 import hashlib
 import json
 import math
+import os
 import struct
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from lora_diffusion.errors import CorruptFile, UnknownDialect, UsageError
+from lora_diffusion.files.hashes import (
+    DTYPES,
+    HASH_KEY,
+    HASHES,
+    OLD_HASH_KEY,
+    OURS,
+    RunningHash,
+    as_stored,
+    content_hash,
+    each_once,
+    running_hashes,
+)
 
-__all__ = ["DTYPES", "HASHES", "HASH_KEY", "PAYLOAD_KEY", "Entry", "SafeFile", "open_safe", "running_hash"]
+__all__ = ["Entry", "SafeFile", "open_safe"]
 
 MAX_HEADER = 16 << 20  # bytes; an SDXL checkpoint needs 0.4 MB, 50,000 tensors about 8 MB
 MAX_VALUES = 1_000_000  # that a header may hold: parsed, each takes up to 150 bytes; 50,000 tensors are 400,000
 MAX_TENSORS = 50_000
 MAX_NAME = 512
 MAX_SIDE = 2**31
-_CHUNK = 1 << 20
-_PIECE = 4 << 20  # bytes; large enough that calls cost nothing, small enough to lie in the cache while it is hashed
+_PIECE = 1 << 20  # bytes; large enough that calls cost nothing, small enough to lie in the cache while it is hashed
+_SHARED = 2 << 20  # bytes below which a second thread costs more than it saves
+_CORES = min(4, os.cpu_count() or 1)  # more read faster than most disks
 
-HASH_KEY = "lora_diffusion.sha256"
-"""Ours: SHA-256 over names, dtypes, shapes, what the dialect keeps in metadata, and all tensor bytes."""
-PAYLOAD_KEY = "sshs_model_hash"
-"""That of sd-scripts: SHA-256 over all bytes after the header."""
-SPEC_KEY = "modelspec.hash_sha256"
-"""That of the Stability model specification: the same with 0x before it."""
-LEGACY_KEY = "sshs_legacy_hash"
-"""The older one of sd-scripts: 8 digits over 64 KiB from the second MiB on of the file with its ss_* metadata alone."""
-HASHES = (HASH_KEY, PAYLOAD_KEY, SPEC_KEY, LEGACY_KEY)
-_LEGACY_START, _LEGACY_LENGTH, _LEGACY_DIGITS = 0x100000, 0x10000, 8
-_HASHED_METADATA = ("adapter_config", "lora_adapter_metadata", "lora_diffusion.family")
-
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 _MARKS = (
     (b"PK\x03\x04", "a zip archive, as torch.save writes it (pickle)"),
     (b"7z\xbc\xaf", "a 7z archive"),
@@ -65,17 +53,6 @@ _MARKS = (
     (b"<", "a web page"),
     (b"GGUF", "a GGUF file"),
 )
-
-
-class Named(Protocol):
-    """A tensor as a header describes it, in a file or about to be written."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dtype(self) -> torch.dtype: ...
-    @property
-    def shape(self) -> tuple[int, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +87,7 @@ class SafeFile:
         return data.view(entry.dtype).reshape(entry.shape)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """Read one tensor as flat pieces of at most 4 MiB, in order, each in memory of its own."""
+        """Read one tensor as flat pieces of at most 1 MiB, in order, each in memory of its own."""
         entry = self.entries[name]
         with self.path.open("rb") as file:
             file.seek(entry.start)
@@ -124,94 +101,87 @@ class SafeFile:
         for name in self.entries:
             yield name, self.tensor(name)
 
-    def hash_of(self, key: str) -> str:
-        """Compute the hash that one of HASHES stands for, from the bytes on disk; "" where it cannot be known."""
-        result = running_hash(key, self.entries.values(), self.metadata)
-        if result is None:
-            return ""
+    def digests(self, names: Collection[str]) -> dict[str, bytes]:
+        """Return the SHA-256 of the bytes of tensors, by name; several cores share large ones."""
+        entries = [entry for name, entry in self.entries.items() if name in names]
+        shares = _shares(entries, _CORES if sum(each.size for each in entries) > _SHARED else 1)
+        if len(shares) < 2:
+            return self._digests(entries)
+        with ThreadPoolExecutor(len(shares), thread_name_prefix="sha256") as beside:
+            return {name: digest for found in beside.map(self._digests, shares) for name, digest in found.items()}
+
+    def _digests(self, entries: Sequence[Entry]) -> dict[str, bytes]:
+        """Read tensors that lie behind each other into one piece of memory, and hash them."""
+        result, memory = {}, memoryview(bytearray(min(_PIECE, max((each.size for each in entries), default=0))))
         with self.path.open("rb") as file:
+            for entry in entries:
+                file.seek(entry.start)
+                digest = hashlib.sha256()
+                for start in range(0, entry.size, _PIECE):
+                    piece = memory[: min(_PIECE, entry.size - start)]
+                    if file.readinto(piece) != len(piece):
+                        raise _damaged(self.path, f"ends inside tensor {entry.name!r}")
+                    digest.update(piece)
+                result[entry.name] = digest.digest()
+        return result
+
+    def hashes_of(self, keys: Collection[str], known: Mapping[str, bytes] | None = None) -> dict[str, str]:
+        """Compute hashes of HASHES from the bytes on disk; one that cannot be known is left out.
+
+        `known` are digests of tensors by name that were made of these bytes already.
+        """
+        result, known = {}, known or {}
+        if HASH_KEY in keys:
+            digests = self.digests(self.entries.keys() - known.keys()) | {**known}
+            result[HASH_KEY] = content_hash(self.entries.values(), self.metadata, digests)
+        running = running_hashes(keys, self.entries.values(), self.metadata)
+        if running:
+            self._run(each_once(running))
+        return result | {key: each.text() for key, each in running.items()}
+
+    def _run(self, hashes: Collection[RunningHash]) -> None:
+        memory = memoryview(bytearray(_PIECE))
+        with self.path.open("rb", buffering=0) as file:
             file.seek(self.payload)
-            while chunk := file.read(_CHUNK):
-                result.update(chunk)
-        return result.text()
+            while count := file.readinto(memory):
+                for each in hashes:
+                    each.update(memory[:count])
+
+    @property
+    def hash_keys(self) -> tuple[str, ...]:
+        """The keys of the hashes that are said of these tensors.
+
+        Beside our older hash the newer one counts for nothing: version 0.1 hands it on from the file that it read.
+        """
+        stale = {HASH_KEY} if OLD_HASH_KEY in self.metadata else set()
+        return tuple(key for key in HASHES if key in self.metadata and key not in stale)
 
     def wrong_hashes(self) -> list[str]:
         """Return the keys of stored hashes that are not those of the bytes on disk."""
-        stored = {key: _as_stored(key, self.metadata[key]) for key in HASHES if key in self.metadata}
-        return [key for key, value in stored.items() if self.hash_of(key) not in ("", value)]
+        stored = {key: as_stored(key, self.metadata[key]) for key in self.hash_keys}
+        found = self.hashes_of(stored)
+        return [key for key, value in stored.items() if key in found and found[key] != value]
 
-    def verify(self) -> None:
-        """Raise CorruptFile where our own hash is stored and differs; a file without one cannot be verified."""
-        if HASH_KEY in self.metadata and self.hash_of(HASH_KEY) != self.metadata[HASH_KEY]:
+    def verify(self, known: Mapping[str, bytes] | None = None) -> None:
+        """Raise CorruptFile where a hash of ours is stored and differs; a file without one cannot be verified.
+
+        `known` are digests of tensors by name that were made of these bytes already.
+        """
+        stored = {key: self.metadata[key] for key in OURS if key in self.hash_keys}
+        if self.hashes_of(stored, known) != stored:
             raise CorruptFile(
                 f"{self.path.name}: the tensors are not those that were written (SHA-256 differs)",
                 hint="the file is damaged, or another program changed it; get it again from where it came",
             )
 
 
-def _as_stored(key: str, value: str) -> str:
-    """The 0x of the model specification is left out by some programs, and added to other hashes by others."""
-    digits = value.strip().lower().removeprefix("0x")
-    return f"0x{digits}" if key == SPEC_KEY else digits
-
-
-@dataclass(kw_only=True)
-class RunningHash:
-    """A hash over the tensor bytes in file order, from `skip` bytes on and over `length` at most."""
-
-    hash: "hashlib._Hash"
-    before: str = ""
-    digits: int = 64
-    skip: int = 0
-    length: int | None = None
-
-    def update(self, data: bytes | memoryview) -> None:
-        skipped = min(self.skip, len(data))
-        self.skip -= skipped
-        taken = data[skipped:]
-        if self.length is not None:
-            taken = taken[: self.length]
-            self.length -= len(taken)
-        self.hash.update(taken)
-
-    def text(self) -> str:
-        return self.before + self.hash.hexdigest()[: self.digits]
-
-
-def running_hash(key: str, entries: Collection[Named], metadata: Mapping[str, str]) -> RunningHash | None:
-    """Return the hash of that key, to which the tensor bytes, in file order, are then added.
-
-    None for the legacy one where the header reaches into what it covers: the library writes that in random order.
-    """
-    if key == HASH_KEY:
-        return RunningHash(hash=_start_of_ours(entries, metadata))
-    if key == LEGACY_KEY:
-        skip = _LEGACY_START - _library_header(entries, metadata)
-        whole = RunningHash(hash=hashlib.sha256(), digits=_LEGACY_DIGITS, skip=skip, length=_LEGACY_LENGTH)
-        return None if skip < 0 else whole
-    return RunningHash(hash=hashlib.sha256(), before="0x" if key == SPEC_KEY else "")
-
-
-def _start_of_ours(entries: Collection[Named], metadata: Mapping[str, str]) -> "hashlib._Hash":
-    table = [[each.name, str(each.dtype), list(each.shape)] for each in sorted(entries, key=lambda entry: entry.name)]
-    kept = {key: metadata[key] for key in _HASHED_METADATA if key in metadata}
-    return hashlib.sha256(json.dumps([table, kept], sort_keys=True).encode())
-
-
-def _library_header(entries: Collection[Named], metadata: Mapping[str, str]) -> int:
-    """Return how many bytes stand before the tensors where the safetensors library writes them with ss_* metadata."""
-    header: dict[str, object] = {"__metadata__": {key: metadata[key] for key in metadata if key.startswith("ss_")}}
-    start = 0
+def _shares(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
+    """Divide entries into at most `count` runs of about the same bytes."""
+    whole, done, result = sum(each.size for each in entries), 0, [list[Entry]() for _ in range(count)]
     for each in entries:
-        size = math.prod(each.shape) * each.dtype.itemsize
-        header[each.name] = {
-            "dtype": _NAMES[each.dtype],
-            "shape": list(each.shape),
-            "data_offsets": [start, start + size],
-        }
-        start += size
-    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
-    return 8 + length + -length % 8
+        result[min(count * done // max(whole, 1), count - 1)].append(each)
+        done += each.size
+    return [run for run in result if run]
 
 
 def open_safe(path: Path) -> SafeFile:

@@ -107,7 +107,7 @@ def _payload(draw: random.Random, good: bytes, _: list[bytes]) -> bytes:
     """Values of any size, NaN and infinity among them, under a good header without our hash."""
     header, payload = _split(good)
     parsed = json.loads(header)
-    parsed["__metadata__"].pop("lora_diffusion.sha256", None)
+    parsed["__metadata__"].pop("lora_diffusion.sha256_v2", None)
     return _joined(json.dumps(parsed).encode(), draw.randbytes(len(payload)))
 
 
@@ -115,7 +115,7 @@ def _renamed(draw: random.Random, good: bytes, _: list[bytes]) -> bytes:
     """Tensors under names that belong to others, so that shapes and roles no longer fit."""
     header, payload = _split(good)
     parsed = json.loads(header)
-    parsed["__metadata__"].pop("lora_diffusion.sha256", None)
+    parsed["__metadata__"].pop("lora_diffusion.sha256_v2", None)
     names = [name for name in parsed if name != "__metadata__"]
     shuffled = dict(zip(names, draw.sample(names, len(names)), strict=True))
     leaves = ("hada_w1_a", "lokr_w1", "lokr_w2", "lokr_t2", "diff", "dora_scale", "w_norm", "lora_mid.weight")

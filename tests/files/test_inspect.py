@@ -10,8 +10,8 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.errors import UnknownDialect
 from lora_diffusion.files.adapter import write_adapter
 from lora_diffusion.files.dialects import dialects
+from lora_diffusion.files.hashes import HASHES
 from lora_diffusion.files.inspect import _blocks, inspect_adapter
-from lora_diffusion.files.safe import HASHES
 from lora_diffusion.files.spectrum import layer_of
 from tests.files.lycoris import CASES, file_of
 from tests.files.samples import FIXTURES, dense, sample_adapter, save
@@ -81,7 +81,7 @@ def test_metadata_that_contradicts_the_width_is_an_anomaly(tmp_path):
     assert any("2048" in line for line in found.anomalies)
 
 
-@pytest.mark.parametrize("key", ["sshs_model_hash", "lora_diffusion.sha256"])
+@pytest.mark.parametrize("key", ["sshs_model_hash", "lora_diffusion.sha256", "lora_diffusion.sha256_v2"])
 def test_a_hash_that_does_not_match_is_an_anomaly(key, tmp_path):
     found = _inspected(_pair(), tmp_path, {key: "0" * 64})
     assert any(key in line for line in found.anomalies)

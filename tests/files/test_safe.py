@@ -1,18 +1,22 @@
 """Files from anyone: damage is noticed, other formats are refused by content, nothing runs."""
 
+import hashlib
 import json
 import pickle
 import random
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 
+import lora_diffusion
 from lora_diffusion.errors import CorruptFile, FileError, LoraDiffusionError, UnknownDialect, UsageError
 from lora_diffusion.files.adapter import read_adapter, write_adapter
+from lora_diffusion.files.hashes import HASH_KEY, OLD_HASH_KEY, PAYLOAD_KEY, SPEC_KEY
 from lora_diffusion.files.inspect import inspect_adapter
-from lora_diffusion.files.safe import HASH_KEY, MAX_HEADER, PAYLOAD_KEY, open_safe
+from lora_diffusion.files.safe import MAX_HEADER, open_safe
 from lora_diffusion.files.writing import plan_of, write_safe
 from tests.files.samples import sample_adapter, save
 
@@ -24,8 +28,14 @@ def written(tmp_path_factory):
     return path
 
 
-def test_every_one_of_2000_flipped_bits_of_the_tensors_is_refused(written, tmp_path):
-    good, start = written.read_bytes(), open_safe(written).payload
+@pytest.mark.parametrize("key", [HASH_KEY, OLD_HASH_KEY])
+def test_every_one_of_2000_flipped_bits_of_the_tensors_is_refused(key, written, tmp_path):
+    tensors = dict(open_safe(written).tensors())
+    path = tmp_path / "good.safetensors"
+    write_safe(path, plan_of(tensors), tensors.__getitem__, {"format": "pt"}, hashes=(key,))
+    assert key in open_safe(path).metadata
+    open_safe(path).verify()
+    good, start = path.read_bytes(), open_safe(path).payload
     draw, path, refused = random.Random(1), tmp_path / "flipped.safetensors", 0
     for _ in range(2000):
         bad = bytearray(good)
@@ -197,7 +207,7 @@ def test_the_library_reads_our_files_and_lays_tensors_in_the_same_order(tmp_path
     dtypes = (torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.uint8, torch.bool)
     tensors = {f"{name}{at}": torch.ones(at + 1).to(dtype) for at, dtype in enumerate(dtypes) for name in "ba"}
     tensors |= {"scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4)}
-    hashes = write_safe(tmp_path / "a.safetensors", plan_of(tensors), tensors.__getitem__, {"key": "välue"})
+    hashes = write_safe(tmp_path / "a.safetensors", plan_of(tensors), tensors.__getitem__, {"key": "välue"}).hashes
     theirs = library_save(tensors)
     length = struct.unpack("<Q", theirs[:8])[0]
     assert (tmp_path / "a.safetensors").read_bytes()[open_safe(tmp_path / "a.safetensors").payload :] == theirs[
@@ -210,9 +220,54 @@ def test_the_library_reads_our_files_and_lays_tensors_in_the_same_order(tmp_path
     assert all(torch.equal(ours[name], each) and ours[name].dtype == each.dtype for name, each in tensors.items())
 
 
-def test_both_hashes_are_those_of_the_bytes(written):
+def test_all_hashes_are_those_of_the_bytes(written):
     file = open_safe(written)
-    assert all(file.hash_of(key) == file.metadata[key] for key in (HASH_KEY, PAYLOAD_KEY))
+    stored = {key: file.metadata[key] for key in (HASH_KEY, PAYLOAD_KEY, SPEC_KEY)}
+    assert file.hashes_of(stored) == stored
+    assert stored[PAYLOAD_KEY] == hashlib.sha256(written.read_bytes()[file.payload :]).hexdigest()
+
+
+def test_our_hash_is_made_of_the_digests_of_the_tensors_as_its_rule_says(tmp_path):
+    """Another program can make it anew with a reader of safetensors and of JSON."""
+    tensors = {"b": torch.arange(6, dtype=torch.int64).reshape(2, 3), "a": torch.ones(3).half()}
+    path, said = tmp_path / "a.safetensors", {"lora_diffusion.family": "sd1", "title": "any"}
+    write_safe(path, plan_of(tensors), tensors.__getitem__, said, hashes=(HASH_KEY,))
+    ones, counted = (hashlib.sha256(tensors[name].numpy().tobytes()).hexdigest() for name in "ab")
+    table = f'[["a", "torch.float16", [3], "{ones}"], ["b", "torch.int64", [2, 3], "{counted}"]]'
+    text = f'[{table}, {{"lora_diffusion.family": "sd1"}}]'
+    assert open_safe(path).metadata["lora_diffusion.sha256_v2"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_digests_that_several_cores_make_are_those_of_the_tensors(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    tensors = {f"t{at}": torch.randn(at * 40_000, generator=draw) for at in range(9)}  # 5.8 MB, and one of nothing
+    path = tmp_path / "a.safetensors"
+    written = write_safe(path, plan_of(tensors), tensors.__getitem__, {})
+    wanted = {name: hashlib.sha256(each.numpy().tobytes()).digest() for name, each in tensors.items()}
+    assert dict(written.digests) == open_safe(path).digests(tensors) == wanted
+    assert open_safe(path).digests(["t3"]) == {"t3": wanted["t3"]}
+
+
+def test_a_newer_hash_that_version_0_1_handed_on_is_not_taken_for_damage(written, tmp_path):
+    tensors, path = dict(open_safe(written).tensors()), tmp_path / "a.safetensors"
+    stale = {HASH_KEY: "0" * 64}
+    write_safe(path, plan_of(tensors), tensors.__getitem__, stale, hashes=(OLD_HASH_KEY,))
+    open_safe(path).verify()
+    assert open_safe(path).wrong_hashes() == []
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptFile, match="SHA-256"):
+        open_safe(path).verify()
+    assert open_safe(path).wrong_hashes() == [OLD_HASH_KEY]
+
+
+def test_a_file_of_version_0_1_is_verified_by_its_own_hash():
+    """The two adapters that come with the program were written then."""
+    path = Path(lora_diffusion.__file__).parent / "demo" / "adapters" / "papercut.safetensors"
+    file = open_safe(path)
+    assert OLD_HASH_KEY in file.metadata
+    assert HASH_KEY not in file.metadata
+    file.verify()
+    assert file.wrong_hashes() == []
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):

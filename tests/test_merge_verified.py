@@ -1,0 +1,77 @@
+"""A base that is damaged is refused, whichever of its bytes: those that are folded and those that only pass by."""
+
+import pytest
+
+from lora_diffusion.errors import CorruptFile
+from lora_diffusion.files.hashes import HASH_KEY, OLD_HASH_KEY
+from lora_diffusion.files.passing import Passed
+from lora_diffusion.files.safe import open_safe
+from lora_diffusion.files.writing import plan_of, write_safe
+from lora_diffusion.merging import merge
+from tests.files.samples import pipeline_folder, sample_adapter
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+_KEPT = "first_stage_model.decoder.conv_in.weight"
+
+
+@pytest.fixture(scope="module")
+def adapter():
+    return sample_adapter(text=False, kernels=False)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return merge(pipeline_folder(), [], tmp_path_factory.mktemp("base") / "base.safetensors").path
+
+
+def _folded(adapter, file):
+    """Return the name in the file of a tensor that the adapter changes."""
+    from lora_diffusion.files.checkpoint import open_checkpoint
+
+    stored = open_checkpoint(file.path).tensors
+    return next(stored[f"{name}.weight"].key for name in adapter.modules if f"{name}.weight" in stored)
+
+
+def _base(whole, key, path):
+    """Write the base with one kind of hash."""
+    tensors, metadata = dict(open_safe(whole).tensors()), dict(open_safe(whole).metadata)
+    metadata.pop(HASH_KEY)
+    write_safe(path, plan_of(tensors), tensors.__getitem__, metadata, hashes=(key,))
+    return open_safe(path)
+
+
+def _turn(file, name):
+    data = bytearray(file.path.read_bytes())
+    data[file.entries[name].start + 1] ^= 1
+    file.path.write_bytes(data)
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+@pytest.mark.parametrize("key", [HASH_KEY, OLD_HASH_KEY])
+@pytest.mark.parametrize("folded", [True, False], ids=["folded", "passing by"])
+def test_one_bit_of_the_base_that_turned_is_found(folded, key, precision, whole, adapter, tmp_path):
+    file, out = _base(whole, key, tmp_path / "base.safetensors"), tmp_path / "out.safetensors"
+    merge(file.path, [(adapter, 0.5)], out, precision=precision)
+    _turn(file, _folded(adapter, file) if folded else _KEPT)
+    with pytest.raises(CorruptFile, match=r"base\.safetensors: the tensors are not those that were written"):
+        merge(file.path, [(adapter, 0.5)], out, precision=precision, overwrite=True)
+    with pytest.raises(CorruptFile):
+        merge(file.path, [(adapter, 0.5)], tmp_path / "folder", precision=precision)
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_base_without_a_hash_of_ours_is_merged_unverified(whole, adapter, tmp_path):
+    tensors, metadata = dict(open_safe(whole).tensors()), dict(open_safe(whole).metadata)
+    metadata.pop(HASH_KEY)
+    path = tmp_path / "base.safetensors"
+    write_safe(path, plan_of(tensors), tensors.__getitem__, metadata, hashes=())
+    assert merge(path, [(adapter, 0.5)], tmp_path / "out.safetensors").report.total < 1
+
+
+def test_digests_of_what_passed_are_known_by_the_names_of_its_file(whole):
+    file, passed = open_safe(whole), Passed()
+    passed.expect({"here": (file, _KEPT)})
+    assert passed.others(file) == set(file.entries) - {_KEPT}
+    passed.take({"here": (file, _KEPT)}, {"here": bytes(32), "else": bytes(32)})
+    assert passed.digests(file) == {_KEPT: bytes(32)}
