@@ -96,6 +96,11 @@ class Jobs:
         order = f"{_SHOWN}, CASE WHEN state = 'queued' THEN position END, ended DESC, created DESC, position DESC"
         return self.table.select(" AND ".join(where), tuple(values), order=order, limit=limit)
 
+    def hand_over(self, owner: str, heir: str) -> None:
+        """Give all jobs of one owner to another."""
+        with self.table.change() as db:
+            db.execute("UPDATE jobs SET owner = ? WHERE owner = ?", (heir, owner))
+
     def move(self, id: str, *, before: str = "", direction: Literal["", "up", "down"] = "") -> Job:
         """Change when a queued job has its turn: before another one of its lane, or one place up or down."""
         if bool(before) == bool(direction):

@@ -15,7 +15,7 @@ from webui.files import Files
 from webui.sessions import Sessions
 from webui.store import Store
 from webui.uploads import Uploads
-from webui.users import User, Users
+from webui.users import LOCAL, User, Users
 
 if TYPE_CHECKING:
     from lora_diffusion import Library
@@ -97,6 +97,21 @@ class Studio:
 
     def keep_shared_setting(self, key: str, value: str) -> None:
         self.store.write("replace into settings values ('', ?, ?)", (key, value))
+
+    def hand_over(self, heir: User) -> None:
+        """Give the first user what the person at this machine made without a name; records of it stay as they are."""
+        with self.store.writing() as connection:
+            for table, column in (("datasets", "owner"), ("files", "owner"), ("settings", "user")):
+                connection.execute(
+                    f"update or replace {table} set {column} = ? where {column} = ?", (heir.name, LOCAL.name)
+                )
+        self.jobs.hand_over(LOCAL.name, heir.name)
+        self.keep_shared_setting("heir", heir.name)
+
+    def names_of(self, user: User) -> tuple[str, ...]:
+        """Return the names under which a user made things, the latest first."""
+        inherits = self.shared_setting("heir").casefold() == user.name.casefold()
+        return (user.name, LOCAL.name) if inherits else (user.name,)
 
     def remember_models(self, folders: Sequence[Path]) -> None:
         """Keep the folders in which base models are looked for. Raises NotFound for one that is none."""

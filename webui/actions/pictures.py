@@ -4,7 +4,7 @@ import base64
 import io
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -47,6 +47,7 @@ class Style(BaseModel):
 
 Words = Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=MAX_STYLES)]
 Styles = Annotated[tuple[Style, ...], Field(max_length=MAX_STYLES)]
+Refs = Annotated[tuple[Annotated[str, Field(max_length=80)], ...], Field(max_length=MAX_STYLES)]
 
 
 class Settings(BaseModel):
@@ -191,8 +192,12 @@ def list_(
     limit: Annotated[int, Field(ge=1, le=200)] = 60,
 ) -> list[LibraryPicture]:
     """List pictures, newest first; each word of `text` stands in the prompt."""
-    by = at.user.name if mine else ""
-    return list(at.studio.library.pictures(text=text, by=by, starred=starred, before=before, limit=limit))
+    found: list[LibraryPicture] = []
+    for by in at.studio.names_of(at.user) if mine else ("",):  # all under an earlier name are older
+        left = limit - len(found)
+        if left:
+            found += at.studio.library.pictures(text=text, by=by, starred=starred, before=before, limit=left)
+    return found
 
 
 @action(role="viewer", writes=False)
@@ -231,11 +236,44 @@ def samplers(at: At) -> list[dict[str, str]]:
 
 
 @action(role="viewer", writes=False)
-def with_words(at: At, *, prompt: Text, words: Words) -> str:
-    """Return a prompt that begins with these triggers, and holds no other trigger of the library at its beginning."""
-    known = {each.details.trigger for each in at.studio.library.versions(every=True)} - {""}
-    parts = [part.strip() for part in prompt.split(",")]
-    return ", ".join([*words, *(part for part in parts if part and part not in known)])
+def triggers(at: At, *, prompt: Text, refs: Refs = ()) -> dict[str, list[str]]:
+    """Return the triggers of these styles as `offered`, and as `held` those that stand between commas of a prompt."""
+    offered = _triggers(at, refs)
+    parts = _parts(prompt)
+    return {"offered": offered, "held": [each for each in offered if each in parts]}
+
+
+@action(role="viewer", writes=False)
+def with_words(at: At, *, prompt: Text, words: Words, refs: Refs = ()) -> str:
+    """Return a prompt that begins with these triggers, and holds no other trigger of these styles."""
+    others = {*_triggers(at, refs), *words}
+    return ", ".join([*words, *(part for part in _parts(prompt) if part not in others)])
+
+
+@action(role="viewer", writes=False)
+def with_styles(at: At, *, prompt: Text, before: Refs = (), refs: Refs = ()) -> str:
+    """Return a prompt after a change of styles: with the triggers of new ones, without those of ones put away.
+
+    Styles that were there `before` change nothing, so that a trigger that was taken out stays out.
+    """
+    old, new = _triggers(at, before), _triggers(at, refs)
+    gone = set(old) - set(new)
+    parts = [part for part in _parts(prompt) if part not in gone]
+    added = [each for each in _triggers(at, [ref for ref in refs if ref not in before]) if each not in {*parts, *old}]
+    if not added and len(parts) == len(_parts(prompt)):
+        return prompt
+    first = next((number for number, part in enumerate(parts) if part not in new), len(parts))
+    return ", ".join([*parts[:first], *added, *parts[first:]])
+
+
+def _triggers(at: At, refs: Sequence[str]) -> list[str]:
+    """Return the triggers of styles in their order, each once; styles that are not in the library have none."""
+    known = {each.ref: each.details.trigger for each in at.studio.library.versions(every=True)} if refs else {}
+    return list(dict.fromkeys(known[ref] for ref in refs if known.get(ref)))
+
+
+def _parts(prompt: str) -> list[str]:
+    return [part.strip() for part in prompt.split(",") if part.strip()]
 
 
 @action(role="viewer", writes=False)

@@ -21,9 +21,13 @@ def list_(at: At) -> list[User]:
 @action(role="admin", same_as="user add")
 def add(at: At, *, name: Name, role: Role = "creator", password: Password) -> User:
     """Add a user; from the first on everybody has to sign in, so the first is an admin."""
-    if not at.studio.users and role != "admin":
+    first = not at.studio.users
+    if first and role != "admin":
         raise BadRequest("the first user has to be an admin", hint="choose the role admin")
-    return at.studio.users.add(name, role, password, when=at.when)
+    user = at.studio.users.add(name, role, password, when=at.when)
+    if first:
+        at.studio.hand_over(user)
+    return user
 
 
 @action(role="admin", same_as="user change")
