@@ -15,7 +15,7 @@ _CAMERA = (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf")
 PICTURE_SUFFIXES = frozenset(_READABLE + _OTHERS + _CAMERA)
 
 _SAVE_AS = "open it in the program it comes from and export it as PNG or JPEG"
-NOT_A_PICTURE = "remove it from the folder, or put the real picture in its place"
+NOT_A_PICTURE = "leave it out, or put the real picture in its place"
 
 
 @dataclass(frozen=True, kw_only=True)

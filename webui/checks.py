@@ -4,16 +4,31 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from datasets_tools import BucketRule, DataSettings, Journal, Report, check_folder
+from datasets_tools import (
+    BucketRule,
+    DataSettings,
+    Finding,
+    Journal,
+    Report,
+    check_folder,
+    describe_pictures,
+    sha256_file,
+)
 from webui.datasets import Datasets, PictureSet
 
-__all__ = ["Checks", "state_of"]
+__all__ = ["WITHDRAWN", "Checks", "state_of"]
+
+WITHDRAWN = "image-withdrawn"
+"""Code of the finding on a picture that may no longer be used."""
 
 _KEPT = 32  # reports; one of 50 pictures is about 100 kB
+_HASHES = 20_000  # of files, 200 bytes each
 _Key = tuple[str, int, str, str]
+_File = tuple[str, int, int]
 
 
 class Checks:
@@ -24,6 +39,7 @@ class Checks:
         self._journal: Journal | None = None
         self._lock = threading.Lock()
         self._reports: OrderedDict[_Key, Report] = OrderedDict()
+        self._hashes: OrderedDict[_File, str] = OrderedDict()
 
     def known(self, found: PictureSet, *, resolution: int, trigger: str = "") -> Report | None:
         """Return the report of the files as they are now, if there is one."""
@@ -44,13 +60,44 @@ class Checks:
             if known is not None:
                 return known
             rule = BucketRule(resolution=resolution, step=min(64, resolution // 4))
-            settings = DataSettings(rule=rule, trigger=trigger)
+            settings = DataSettings(rule=rule, trigger=trigger, rights="require")  # as every plan of the studio does
             made = check_folder(found.folder, settings, today=date.today(), journal=self._looks(), on_progress=told)
             with self._lock:
                 self._reports[key] = made
                 while len(self._reports) > _KEPT:
                     self._reports.popitem(last=False)
             return made
+
+    def withdrawn(self, found: PictureSet, reasons: Mapping[str, str]) -> tuple[Finding, ...]:
+        """Return a blocking finding for each picture of a set that is withdrawn and not left out.
+
+        `reasons` are by the SHA-256 of the file; a file is hashed once for as long as it stays as it is.
+        """
+        if not reasons:
+            return ()
+        files = [each.file for each in describe_pictures(found.folder) if not each.excluded]
+        known = {file: reasons.get(self._hash_of(found.folder / file)) for file in files}
+        remedy = "leave it out"
+        return tuple(
+            Finding(code=WITHDRAWN, severity="blocks", file=file, reason=f"withdrawn: {reason}", remedy=remedy)
+            for file, reason in known.items()
+            if reason is not None
+        )
+
+    def _hash_of(self, path: Path) -> str:
+        try:
+            status = path.stat()
+            key = (str(path), status.st_size, status.st_mtime_ns)
+            with self._lock:
+                known = self._hashes.get(key)
+            hashed = known or sha256_file(path)
+        except FileNotFoundError:  # taken back by an undo at this moment
+            return ""
+        with self._lock:
+            self._hashes[key] = hashed
+            while len(self._hashes) > _HASHES:
+                self._hashes.popitem(last=False)
+        return hashed
 
     def _looks(self) -> Journal:
         with self._lock:

@@ -153,7 +153,11 @@ def _from(row: object) -> PictureSet:
 
 
 def _named(name: str) -> str:
-    tidy = re.sub(r"\s+", " ", name).strip()
-    if not tidy or not tidy.isprintable():
+    """Return a name on one line without signs that cannot be seen."""
+    spaced = re.sub(r"\s+", " ", name)
+    tidy = "".join(letter for letter in spaced if letter.isprintable()).strip()
+    if not tidy.strip(". "):
         raise BadRequest("a set needs a name", hint="such as Spring campaign")
+    if "/" in tidy or "\\" in tidy:
+        raise BadRequest("the name of a set has no slash", hint="write Spring - Summer instead of Spring/Summer")
     return tidy

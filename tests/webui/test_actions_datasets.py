@@ -11,6 +11,7 @@ import zlib
 import pytest
 from PIL import Image, PngImagePlugin
 
+from datasets_tools import sha256_file
 from webui.actions import act, as_json
 from webui.errors import BadRequest, NotAllowed, NotFound
 from webui.users import User
@@ -385,6 +386,68 @@ def test_rights_are_stated_for_some_or_all_and_expire(desk):
     assert rows["a.png"].rights.owner == XSS
     assert [each.rights_problem for each in rows.values()] == ["", "expired"]
     assert "rights-expired" in {one.code for one in desk("show", id=desk.id).pictures[1].findings}
+
+
+def test_a_set_whose_rights_expired_cannot_be_taught_and_its_health_says_so(desk):
+    desk.add(*((f"p{n}.png", picture((n * 40, 99, 120), (512, 512))) for n in range(5)))
+    desk("rights", id=desk.id, owner="Acme")
+    assert not desk("show", id=desk.id, resolution=512).health.blocked
+    desk("rights", id=desk.id, expires="2020-01-31")
+    health = desk("show", id=desk.id, resolution=512).health
+    assert health.blocked
+    assert health.score < 50
+    assert health.changes[0].code == "rights-expired"
+
+
+def test_a_withdrawn_picture_blocks_its_set_until_it_is_left_out(desk):
+    desk.add(("a.png", picture("red", (512, 512))), ("b.png", picture("blue", (512, 512))))
+    desk("rights", id=desk.id, owner="Acme")
+    library, sha256 = desk.studio.library, sha256_file(desk.folder / "a.png")
+    library.withdraw(sha256, by="Ada", when="2026-01-02T03:04:05+00:00", reason="the artist asked")
+    said = {each.file: [one.reason for one in each.findings] for each in desk.pictures().values()}
+    assert said == {"a.png": ["withdrawn: the artist asked"], "b.png": []}
+    found = desk("show", id=desk.id)
+    assert found.health.blocked
+    assert found.row.score == found.health.score < 50
+    assert "image-withdrawn" in {one.code for one in found.pictures[0].findings if one.severity == "blocks"}
+    desk("exclude", id=desk.id, files=["a.png"])
+    assert not desk("show", id=desk.id).health.blocked
+    desk("include", id=desk.id, files=["a.png"])
+    library.reinstate(sha256, by="Ada", when="2026-01-02T03:04:05+00:00", reason="they agreed")
+    assert not desk("show", id=desk.id).health.blocked
+
+
+@pytest.mark.parametrize(
+    ("edit", "after"),
+    [
+        ({"do": "prepend", "text": "twoinq style, "}, "twoinq style, a stack"),
+        ({"do": "append", "text": " ,on paper"}, "a stack, on paper"),
+        ({"do": "prepend", "text": "twoinq, ", "joiner": "/"}, "twoinq, /a stack"),
+    ],
+)
+def test_a_text_that_brings_its_own_comma_gets_no_second_one(desk, edit, after):
+    desk.add(("a.png", picture()), ("a.txt", b"a stack"))
+    assert [each.after for each in desk("edit_captions", id=desk.id, edits=[edit])] == [after]
+
+
+def test_no_text_is_put_into_no_caption(desk):
+    desk.add(("a.png", picture()), ("a.txt", b"a stack"))
+    with pytest.raises(BadRequest, match="no text"):
+        desk("edit_captions", id=desk.id, edits=[{"do": "append", "text": " , "}])
+
+
+def test_the_name_of_a_set_is_what_can_be_seen_and_no_path(desk):
+    assert desk("create", name="Spring\x1b\u202e\n 2026").name == "Spring 2026"
+    for name in ("../Spring", "Spring\\Summer", "..", "\x00"):
+        with pytest.raises(BadRequest, match="name"):
+            desk("create", name=name)
+
+
+def test_a_caption_that_stays_as_it_is_writes_nothing(desk):
+    desk.add(("a.png", picture()), ("a.txt", b"a stack"))
+    before = desk("history", id=desk.id)
+    assert desk("caption", id=desk.id, file="a.png", text="a stack ") is None
+    assert desk("history", id=desk.id) == before
 
 
 def test_a_set_is_removed_by_its_owner_and_only_hidden(studio, desk):

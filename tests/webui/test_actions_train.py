@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 from PIL import Image
 
+from datasets_tools import sha256_file
 from lora_diffusion import TrainPlan, UsageError
 from webui.actions import act
 from webui.errors import BadRequest, NotAllowed, NotFound
@@ -188,6 +189,27 @@ def test_pictures_without_rights_are_not_taught_unless_an_admin_says_why(queue):
     event = act(queue, ADA, "system.audit", limit=1)[0]
     assert (event.by, event.what) == ("Ada", "train.start")
     assert "it is ours" in event.reason
+
+
+def test_a_withdrawn_picture_is_not_taught_until_it_is_left_out_whoever_asks(queue):
+    id = own_set(queue)
+    plan = suggested(queue, set=id).plan
+    picture = queue.datasets.find(id).folder / "03_bear.png"
+    when = "2026-01-02T03:04:05+00:00"
+    queue.library.withdraw(sha256_file(picture), by="Ada", when=when, reason="the artist asked")
+    named = [(one.file, one.reason) for one in act(queue, TOM, "train.rights", set=id).withdrawn]
+    assert named == [("03_bear.png", "withdrawn: the artist asked")]
+    verdict = act(queue, TOM, "train.check", plan=plan)
+    assert verdict.blocked
+    assert verdict.findings[0].code == "image-withdrawn"
+    beside = changed(suggested(queue).plan, "data.regularisation", f'"{id}"')
+    for asked in (plan, beside):
+        with pytest.raises(BadRequest, match=r"no longer be used: 1; 03_bear\.png is withdrawn: the artist asked"):
+            started(queue, ADA, plan=asked, override="we need it")
+    assert queue.jobs.list() == []
+    act(queue, TOM, "datasets.exclude", id=id, files=["03_bear.png"])
+    assert not act(queue, TOM, "train.check", plan=plan).blocked
+    assert started(queue, plan=plan).state == "queued"
 
 
 def test_an_override_where_nothing_is_missing_changes_nothing(queue):

@@ -1,6 +1,6 @@
 """Sets of pictures: what is in them, what the checks say, captions, rights."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -48,6 +48,7 @@ Resolution = Annotated[int, Field(ge=64, le=2048, multiple_of=64)]
 Edits = Annotated[list[dict[str, Any]], Field(min_length=1, max_length=8)]
 
 _COVERS = 4
+_COMMAS = ", \t\n，、"
 _DEMO_RESOLUTION, _RESOLUTION = 128, 512
 
 
@@ -165,12 +166,14 @@ def show(at: At, *, id: Id, resolution: Resolution | None = None, trigger: Short
     """
     found = at.studio.datasets.find(id)
     size = resolution or _resolution(at)
-    checks = at.studio.checks
+    checks, withdrawn = at.studio.checks, _withdrawn(at, found)
     if wait and any(not each.excluded for each in describe_pictures(found.folder)):
         report: Report | None = checks.report(found, resolution=size, trigger=trigger)
     else:
         report = checks.known(found, resolution=size, trigger=trigger)
-    pictures = _pictures(found, report)
+    if report and withdrawn:
+        report = report.with_findings(withdrawn)
+    pictures = _pictures(found, report, withdrawn)
     return SetView(
         row=_row(at, found),
         pictures=pictures,
@@ -209,7 +212,7 @@ def edit_captions(
     An edit is {"do": "replace", "old": "cat", "new": "dog"}: prepend, append, replace, remove, trigger, shuffle,
     dropout or normalise, with the options that `lora-diffusion caption` has.
     """
-    asked = [edit_named(str(each.get("do", "")), {key: each[key] for key in each if key != "do"}) for each in edits]
+    asked = [edit_named(str(each.get("do", "")), _options(each)) for each in edits]
     chosen = asked if files is None else [OnlyFor(edit=edit, files=frozenset(files)) for edit in asked]
     with _changing(at, id) as folder:
         if preview:
@@ -277,6 +280,17 @@ def history(at: At, *, id: Id) -> list[dict[str, Any]]:
     ]
 
 
+def _options(edit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of an edit, without the commas on the side of the text where one is put anyway."""
+    options = {key: edit[key] for key in edit if key != "do"}
+    text, joined = options.get("text"), "joiner" not in options
+    if isinstance(text, str) and joined and edit.get("do") in ("prepend", "append"):
+        options["text"] = text.rstrip(_COMMAS) if edit["do"] == "prepend" else text.lstrip(_COMMAS)
+        if not options["text"].strip(_COMMAS):
+            raise BadRequest("there is no text to put into the captions", hint="write the text first")
+    return options
+
+
 @contextmanager
 def _changing(at: At, id: str) -> Iterator[Path]:
     """Yield the folder of a set that may be changed; refusals name the set and no path of the server."""
@@ -300,9 +314,17 @@ def _resolution(at: At) -> int:
     return int(found) if found else _DEMO_RESOLUTION if base.get("base") == "demo" else _RESOLUTION
 
 
+def _withdrawn(at: At, found: PictureSet) -> tuple[Finding, ...]:
+    reasons = {each.sha256: each.reason for each in at.studio.library.withdrawals()}
+    return at.studio.checks.withdrawn(found, reasons)
+
+
 def _row(at: At, found: PictureSet) -> SetRow:
     pictures = describe_pictures(found.folder)
     report = at.studio.checks.known(found, resolution=_resolution(at))
+    withdrawn = _withdrawn(at, found) if report else ()
+    if report and withdrawn:
+        report = report.with_findings(withdrawn)
     return SetRow(
         id=found.id,
         name=found.name,
@@ -330,10 +352,10 @@ def _health(report: Report, files: Collection[str]) -> Health:
     )
 
 
-def _pictures(found: PictureSet, report: Report | None) -> tuple[PictureRow, ...]:
+def _pictures(found: PictureSet, report: Report | None, withdrawn: Sequence[Finding]) -> tuple[PictureRow, ...]:
     sights = {sight.record.file: sight for sight in report.sights} if report else {}
     findings: dict[str, list[Finding]] = {}
-    for one in report.findings if report else ():
+    for one in report.findings if report else withdrawn:
         findings.setdefault(one.file, []).append(one)
     today = date.today().isoformat()
     rows = []

@@ -14,6 +14,7 @@ from webui.actions import At, act, action
 from webui.actions.bases import path_of
 from webui.actions.datasets import Id as SetId
 from webui.actions.jobs import Id, JobRow, row_of
+from webui.checks import WITHDRAWN
 from webui.errors import BadRequest, NotAllowed, NotFound
 from webui.freezing import ENOUGH, freeze, held_out_of
 from webui.jobs import Job, JobState, LossCurve
@@ -74,11 +75,15 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class Missing:
-    """Pictures whose rights are `missing` or have `expired`, of so many that would be taught."""
+    """Pictures whose rights are `missing` or have `expired`, of so many that would be taught.
+
+    `withdrawn` are those that may no longer be used at all, with the reason; nobody can make an exception.
+    """
 
     pictures: int
     missing: tuple[str, ...]
     expired: tuple[str, ...]
+    withdrawn: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,6 +145,7 @@ def rights(at: At, *, set: SetId) -> Missing:
         pictures=len(taught),
         missing=tuple(each.file for each in taught if each.rights_problem == "missing"),
         expired=tuple(each.file for each in taught if each.rights_problem == "expired"),
+        withdrawn=_withdrawn(at, set),
     )
 
 
@@ -177,7 +183,8 @@ def check(at: At, *, plan: PlanText, override: bool = False) -> Verdict:
     found = checked(at.studio.home, whole)
     names = {whole.base.path: read.base.path, whole.data.folder: read.data.folder, str(at.studio.home): "the studio"}
     findings = tuple(Finding(**_named(each, names)) for each in found["findings"])
-    return Verdict(blocked=found["blocked"], findings=findings)
+    withdrawn = tuple(one for set in _sets(read) for one in _withdrawn(at, set))
+    return Verdict(blocked=found["blocked"] or bool(withdrawn), findings=withdrawn + findings)
 
 
 @action(role="trainer", writes=False, same_as="check")
@@ -194,6 +201,7 @@ def start(at: At, *, plan: PlanText, name: Name, notes: Text = "", override: Tex
     """
     name = require_name(name.strip())
     read = read_plan(plan)
+    _require_not_withdrawn(at, read)
     _require_rights(at, read.data.folder, override.strip())
     _require_enough(at, read)
     whole = _resolved(at, read, rights=not override.strip())
@@ -259,6 +267,26 @@ def watch(at: At, *, id: Id) -> Training:
 
 def _taught(at: At, id: str) -> Sequence[Any]:
     return [each for each in act(at.studio, at.user, "datasets.show", id=id, wait=False).pictures if not each.excluded]
+
+
+def _sets(plan: TrainPlan) -> Sequence[str]:
+    """Return every set of pictures that a plan names, each once."""
+    named = (plan.data.folder, plan.data.regularisation, plan.validation.folder)
+    return tuple(dict.fromkeys(each for each in named if each and each != HELD_OUT))
+
+
+def _withdrawn(at: At, id: str) -> tuple[Finding, ...]:
+    return tuple(one for each in _taught(at, id) for one in each.findings if one.code == WITHDRAWN)
+
+
+def _require_not_withdrawn(at: At, plan: TrainPlan) -> None:
+    for id in _sets(plan):
+        found = _withdrawn(at, id)
+        if found:
+            raise BadRequest(
+                f"pictures of the set may no longer be used: {len(found)}; {found[0].file} is {found[0].reason}",
+                hint="leave them out on the page of the set",
+            )
 
 
 def _require_rights(at: At, id: str, override: str) -> None:

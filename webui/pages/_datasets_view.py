@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio as gr
 
+from webui.checks import WITHDRAWN
 from webui.context import Context
 from webui.pages._datasets_words import advice, reason, said, title
 from webui.users import LOCAL, allows
@@ -45,7 +46,7 @@ def health(ctx: Context, view: Any) -> str:
         changes=changes,
         reasons=[reason(ctx, each) for each in view.health.reasons],
         whole=[said(ctx, one) for one in view.health.findings],
-        rights=_rights_sentence(ctx, [each.rights_problem for each in view.pictures if not each.excluded]),
+        obstacles=_obstacles(ctx, [each for each in view.pictures if not each.excluded]),
     )
 
 
@@ -80,8 +81,13 @@ def _box(crop: Sequence[float] | None) -> str:
 _SIDES = ("left", "top", "width", "height")
 
 
-def _rights_sentence(ctx: Context, problems: Sequence[str]) -> str:
-    for problem in ("expired", "missing"):
-        if problem in problems:
-            return ctx.t(f"datasets.rights_{problem}", n=problems.count(problem), total=len(problems))
-    return ctx.t("datasets.rights_fine", total=len(problems))
+def _obstacles(ctx: Context, taught: Sequence[Any]) -> list[str]:
+    """Return a sentence for each thing about who allows the use of the pictures that forbids teaching them."""
+    problems = [each.rights_problem for each in taught]
+    withdrawn = sum(any(one.code == WITHDRAWN for one in each.findings) for each in taught)
+    counted = {
+        "withdrawn": withdrawn,
+        "rights_expired": problems.count("expired"),
+        "rights_missing": problems.count("missing"),
+    }
+    return [ctx.t(f"datasets.{key}", n=n, total=len(taught)) for key, n in counted.items() if n]

@@ -99,7 +99,7 @@ class Wizard:
 
         def on(set: str, name: str, trigger: str, request: gr.Request) -> Any:
             if not (name or "").strip() or not (trigger or "").strip():
-                raise ctx.refusal(StudioError(ctx.t("train.no_name"), hint=ctx.t("train.no_name_hint")))
+                raise ctx.refusal(StudioError(ctx.t("train.name_needed"), hint=ctx.t("train.name_needed_hint")))
             return to(3)(set, request)
 
         for number, (back, forth) in enumerate(moves):
