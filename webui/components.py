@@ -6,8 +6,9 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.users import LOCAL
 
-__all__ = ["banner", "facts", "heading", "pickable", "picked", "problem", "shots"]
+__all__ = ["banner", "facts", "heading", "pickable", "picked", "problem", "shots", "signed_in"]
 
 _PICK = """
 element.addEventListener("click", (event) => {
@@ -29,6 +30,20 @@ def banner(ctx: Context, page: gr.Blocks) -> None:
     def load(request: gr.Request) -> str:
         demo = ctx.act(request, "bases.current").get("base") == "demo"
         return ctx.render("banner", text=ctx.t("common.demo_banner")) if demo else ""
+
+    ctx.on(page.load, load, None, note, show_progress="hidden")
+
+
+def signed_in(ctx: Context, page: gr.Blocks, *, makes: bool) -> None:
+    """Say who is signed in, where there are users; where one `makes` pictures, tell those who may only look."""
+    note = gr.HTML(visible=False)
+
+    def load(request: gr.Request) -> Any:
+        user = ctx.user(request)
+        if user == LOCAL:
+            return gr.skip()
+        look = makes and user.role == "viewer"
+        return gr.update(visible=True, value=ctx.render("signed_in", user=user, look=look))
 
     ctx.on(page.load, load, None, note, show_progress="hidden")
 

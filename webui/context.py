@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
-from webui.actions import act
+from webui.actions import WrongArguments, act
 from webui.errors import NotAllowed, StudioError
 from webui.studio import Studio
 from webui.text import Text
@@ -69,7 +69,7 @@ class Context:
         return run
 
     def refusal(self, error: Exception) -> gr.Error:
-        hint = getattr(error, "hint", "")
+        hint = "" if isinstance(error, WrongArguments) else getattr(error, "hint", "")
         shown = Markup("{}<br>{}").format(str(error), hint) if hint else Markup.escape(str(error))
         return gr.Error(str(shown), title=self.t("common.did_not_work"), duration=12, print_exception=False)
 

@@ -31,10 +31,12 @@ _DEEPEST = 200
 
 
 class Gate:
-    """ASGI middleware for the `pages` below each of `roots`; what lies elsewhere passes."""
+    """ASGI middleware for the `pages` below each of `roots`; what lies elsewhere passes. `lost` answers 404."""
 
-    def __init__(self, app: ASGIApp, *, roots: Collection[str], pages: Collection[str], uploads: Uploads) -> None:
-        self._app, self._roots, self._uploads = app, tuple(roots), uploads
+    def __init__(
+        self, app: ASGIApp, *, roots: Collection[str], pages: Collection[str], uploads: Uploads, lost: ASGIApp
+    ) -> None:
+        self._app, self._roots, self._uploads, self._lost = app, tuple(roots), uploads, lost
         self._pages = frozenset(("", *pages))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +46,7 @@ class Gate:
             return
         path = scope["path"][len(root) + 1 :]
         if not self._offered(scope["method"], path, _user(scope)):
-            await _says(404, "this is not here")(scope, receive, send)
+            await self._lost(scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_UPLOAD):
             await self._upload(scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_JOIN):

@@ -107,6 +107,8 @@ class Guard:
             return None
         if scope["method"] == "GET" and "text/html" in Headers(scope=scope).get("accept", ""):
             target = path if path.startswith("/") and not path.startswith("//") else "/"
+            if target == path and scope["query_string"]:
+                target += f"?{scope['query_string'].decode('latin-1')}"
             return RedirectResponse(f"/login?next={quote(target)}", status_code=303)
         return _says(401, "sign in first")
 

@@ -15,6 +15,8 @@ import anyio.to_thread
 from fastapi import Body, FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
@@ -66,12 +68,14 @@ def create_app(
     app.state.studio = studio
     _rest(app, studio)
     _sign_in(app, studio, secure=secure)
-    _answer_errors(app)
+    _answer_errors(app, studio)
     if pages:
         from webui.pages import ORDER
 
+        _shorten(app, studio, ORDER)
         _mount_pages(app, studio)
-        app.add_middleware(Gate, roots=[f"/{each}" for each in LANGUAGES], pages=ORDER, uploads=studio.uploads)
+        roots = [f"/{each}" for each in LANGUAGES]
+        app.add_middleware(Gate, roots=roots, pages=ORDER, uploads=studio.uploads, lost=_Lost(studio))
     app.add_middleware(Guard, sessions=studio.sessions, users=studio.users, hosts=hosts, secure=secure)
     return app
 
@@ -165,9 +169,53 @@ def _rest(app: FastAPI, studio: Studio) -> None:
 
     @app.get("/")
     def start(request: Request) -> Response:
-        user = _session(request).user
-        chosen = studio.setting(user, "language")
-        return RedirectResponse(f"/{language_of(request.headers.get('accept-language', ''), chosen)}/", status_code=303)
+        return RedirectResponse(f"/{_language(request, studio)}/", status_code=303)
+
+
+def _language(request: Request, studio: Studio) -> str:
+    session: Session | None = request.scope.get("studio.session")
+    chosen = studio.setting(session.user, "language") if session else ""
+    return language_of(request.headers.get("accept-language", ""), chosen)
+
+
+def _reads(request: Request) -> bool:
+    """Return whether a person asks, rather than a script."""
+    return request.method in ("GET", "HEAD") and "text/html" in request.headers.get("accept", "")
+
+
+def _shorten(app: FastAPI, studio: Studio, names: Collection[str]) -> None:
+    """Lead from the address of a page without a language to the page in the visitor's."""
+
+    def lead(request: Request) -> Response:
+        if not _reads(request):
+            raise HTTPException(404)
+        page = request.url.path.strip("/")
+        query = f"?{request.url.query}" if request.url.query else ""
+        path = "" if page == "home" else page
+        return RedirectResponse(f"/{_language(request, studio)}/{path}{query}", status_code=303)
+
+    for name in names:
+        app.add_api_route(f"/{name}", lead, methods=["GET"], response_class=Response)
+
+
+class _Lost:
+    """Answers what is not there: people get a page that leads home, scripts JSON."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        await self.answer(request)(scope, receive, send)
+
+    def answer(self, request: Request, said: str = "this is not here") -> Response:
+        if not _reads(request):
+            return JSONResponse({"error": said}, status_code=404)
+        from webui.context import Context
+
+        t = Text(_language(request, self._studio))
+        html = Context(self._studio, t, f"/{t.language}").render("not_found")
+        return HTMLResponse(html, status_code=404)
 
 
 def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
@@ -210,7 +258,9 @@ def _local(target: str) -> str:
     return target if fine else "/"
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _answer_errors(app: FastAPI, studio: Studio) -> None:
+    lost = _Lost(studio)
+
     async def refused(request: Request, error: Exception) -> JSONResponse:
         status = error.status if isinstance(error, StudioError) else 422
         return JSONResponse({"error": str(error), "hint": getattr(error, "hint", "")}, status_code=status)
@@ -223,6 +273,13 @@ def _answer_errors(app: FastAPI) -> None:
             {"error": f"{where}: {said['msg']}", "hint": "send an object of arguments"}, status_code=422
         )
 
+    async def missing(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 404 and _reads(request):
+            return lost.answer(request)
+        return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
+
+    app.add_exception_handler(HTTPException, missing)
     app.add_exception_handler(RequestValidationError, unreadable)
     for kind in (StudioError, LoraDiffusionError, DatasetError):
         app.add_exception_handler(kind, refused)

@@ -113,3 +113,45 @@ def test_the_local_person_is_nobody_once_there_are_users(studio):
     studio.users.add("ana", "admin", PASSWORD, when=WHEN)
     assert studio.sessions.find(secret) is None
     assert studio.sessions.find(studio.sessions.begin(User(name="ana", role="admin"))).user.role == "admin"
+
+
+def test_a_person_who_goes_astray_gets_a_page_that_leads_home_and_a_script_json(local):
+    person = local.get("/nowhere", headers={"accept": "text/html", "accept-language": "de"})
+    assert person.status_code == 404
+    assert person.headers["content-type"].startswith("text/html")
+    assert 'href="/de/"' in person.text
+    script = local.get("/nowhere")
+    assert script.status_code == 404
+    assert script.json()["error"]
+
+
+def test_signing_in_leads_back_to_the_address_with_its_query(visitor, studio):
+    studio.users.add("ana", "admin", PASSWORD, when=WHEN)
+    answer = visitor.get("/en/create?from=1&x=2", headers={"accept": "text/html"})
+    assert answer.headers["location"] == "/login?next=/en/create%3Ffrom%3D1%26x%3D2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"name": "", "password": PASSWORD}, "name is empty"),
+        ({"password": PASSWORD}, "name is missing"),
+        ({"name": "x" * 65, "password": PASSWORD}, "name is longer than 64 characters"),
+        ({"name": "ana", "password": PASSWORD, "role": "king"}, "role has to be 'viewer', "),
+    ],
+)
+def test_a_wrong_argument_is_named_in_plain_words(local, arguments, said):
+    assert local.post("/api/users.add", json=arguments).json()["error"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"limit": 0}, "limit has to be at least 1"),
+        ({"limit": 201}, "limit has to be at most 200"),
+        ({"limit": "x"}, "limit has to be a whole number"),
+        ({"before": "x"}, "before is not written as it has to be"),
+    ],
+)
+def test_a_number_out_of_bounds_is_told_with_its_bound(local, arguments, said):
+    assert local.post("/api/pictures.list", json=arguments).json()["error"] == said

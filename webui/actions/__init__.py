@@ -6,6 +6,7 @@ who did it are looked after here, in `act`, and nowhere else. A new action is a 
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
@@ -22,7 +23,12 @@ from webui.users import Role, User, allows
 if TYPE_CHECKING:
     from webui.studio import Studio
 
-__all__ = ["Action", "At", "act", "action", "actions", "as_json"]
+__all__ = ["Action", "At", "WrongArguments", "act", "action", "actions", "as_json"]
+
+
+class WrongArguments(BadRequest):
+    """Arguments that an action does not take. The hint lists those that it does, for who writes them by hand."""
+
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -93,9 +99,7 @@ def act(studio: "Studio", user: User, name: str, /, **arguments: Any) -> Any:
     try:
         given = found.arguments(**arguments)
     except ValidationError as error:
-        raise BadRequest(
-            _first(error), hint=f"{name} takes {', '.join(found.arguments.model_fields) or 'nothing'}"
-        ) from None
+        raise WrongArguments(_first(error), hint=f"{name} takes {_names(found) or 'nothing'}") from None
     at = At(studio=studio, user=user, when=datetime.now(UTC).isoformat(timespec="seconds"))
     result = found.function(at, **{field: getattr(given, field) for field in found.arguments.model_fields})
     if found.writes:
@@ -131,8 +135,43 @@ def _names(found: Action) -> str:
 
 
 def _first(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return f"{'.'.join(map(str, found['loc']))}: {found['msg']}"
+    """Say in plain words what is wrong with the first of the arguments that are."""
+    found = error.errors(include_url=False, include_input=False)[0]
+    path = [str(each) for each in found["loc"]]
+    names = [each for each in path if re.fullmatch("[a-z_]+", each) and each not in _TYPES]
+    name = (names or path or ["the argument"])[-1].replace("_", " ")
+    said = _SAID.get(found["type"])
+    if found["type"] == "string_too_short" and found.get("ctx", {}).get("min_length") == 1:
+        said = "{name} is empty"
+    return said.format(name=name, **found.get("ctx", {})) if said else f"{name}: {found['msg']}"
+
+
+_TYPES = {"bool", "float", "int", "none", "str"}
+"""Members of a union, which stand among the names of where something is wrong."""
+
+_SAID = {
+    "missing": "{name} is missing",
+    "extra_forbidden": "{name} is not known here",
+    "string_too_short": "{name} is shorter than {min_length} characters",
+    "string_too_long": "{name} is longer than {max_length} characters",
+    "string_pattern_mismatch": "{name} is not written as it has to be",
+    "string_type": "{name} has to be a text",
+    "greater_than_equal": "{name} has to be at least {ge}",
+    "greater_than": "{name} has to be more than {gt}",
+    "less_than_equal": "{name} has to be at most {le}",
+    "less_than": "{name} has to be less than {lt}",
+    "multiple_of": "{name} has to be a multiple of {multiple_of}",
+    "int_parsing": "{name} has to be a whole number",
+    "int_from_float": "{name} has to be a whole number",
+    "int_type": "{name} has to be a whole number",
+    "float_parsing": "{name} has to be a number",
+    "float_type": "{name} has to be a number",
+    "bool_parsing": "{name} has to be yes or no",
+    "literal_error": "{name} has to be {expected}",
+    "too_long": "{name} holds more than {max_length}",
+    "too_short": "{name} holds fewer than {min_length}",
+}
+"""Kind of pydantic's error -> sentence."""
 
 
 def _recorded(given: BaseModel) -> dict[str, Any]:

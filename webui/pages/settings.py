@@ -7,11 +7,13 @@ import gradio as gr
 from webui.components import heading
 from webui.context import Context
 from webui.text import LANGUAGES
+from webui.users import LOCAL
 
 __all__ = ["NAME", "build"]
 
 NAME = "settings"
 LEAVE = """async () => { await fetch("/logout", { method: "POST" }); location.href = "/"; }"""
+TO_SIGN_IN = "(to) => { if (to) setTimeout(() => { location.href = to; }, 3000); }"
 ROLES = ("viewer", "creator", "trainer", "approver", "admin")
 
 
@@ -35,13 +37,15 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     )
     with gr.Row():
         tour = gr.Button(ctx.t("settings.tour"))
-        leave = gr.Button(ctx.t("settings.sign_out"))
+        leave = gr.Button(ctx.t("settings.sign_out"), visible=False)
     label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
     make = gr.Button(ctx.t("settings.token_make"))
     secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
 
-    def load(request: gr.Request) -> str:
-        return ctx.render("settings_who", user=ctx.user(request))
+    def load(request: gr.Request) -> tuple[str, Any]:
+        user = ctx.user(request)
+        alone = user == LOCAL
+        return ctx.render("settings_who", user=user, alone=alone), gr.update(visible=not alone)
 
     def choose(code: str, request: gr.Request) -> None:
         ctx.act(request, "users.prefer", language=code)
@@ -53,7 +57,7 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     def token(name: str, request: gr.Request) -> Any:
         return gr.update(value=ctx.act(request, "users.token", label=name)["token"], visible=True)
 
-    ctx.on(page.load, load, None, who, show_progress="hidden")
+    ctx.on(page.load, load, None, [who, leave], show_progress="hidden")
     ctx.on(language.input, choose, language, None).then(
         None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
     )
@@ -93,7 +97,7 @@ def _bases(ctx: Context, page: gr.Blocks) -> None:
 
 
 def _users(ctx: Context, page: gr.Blocks) -> None:
-    table = gr.HTML()
+    table, target = gr.HTML(), gr.Textbox(visible=False)
     roles = [(ctx.t(f"settings.role_{role}"), role) for role in ROLES]
     with gr.Row():
         name = gr.Textbox(label=ctx.t("settings.user_name"), max_length=64)
@@ -111,9 +115,15 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
             return ctx.render("note", text=ctx.t("settings.users_admin")), ""
         return ctx.render("settings_users", users=ctx.act(request, "users.list")), ""
 
-    def added(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str]:
+    def load(request: gr.Request) -> tuple[str, str, Any]:
+        return *show(request), gr.update(value="admin") if ctx.user(request) == LOCAL else gr.skip()
+
+    def added(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str, str]:
+        first = ctx.user(request) == LOCAL
         ctx.act(request, "users.add", name=who, role=what, password=word)
-        return show(request)
+        if first:  # from here on nobody is signed in
+            return ctx.render("note", text=ctx.t("settings.first_added", name=who)), "", f"/login?next={ctx.root}/"
+        return *show(request), ""
 
     def changed(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str]:
         ctx.act(request, "users.change", name=who, role=what, **({"password": word} if word else {}))
@@ -124,7 +134,8 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
         return show(request)
 
     fields, outputs = [name, role, password], [table, password]
-    ctx.on(page.load, show, None, outputs, show_progress="hidden")
-    ctx.on(add.click, added, fields, outputs)
+    ctx.on(page.load, load, None, [*outputs, role], show_progress="hidden")
+    done = ctx.on(add.click, added, fields, [*outputs, target])
+    done.success(None, target, None, js=TO_SIGN_IN, api_visibility="private")
     ctx.on(change.click, changed, fields, outputs)
     ctx.on(remove.click, removed, name, outputs)
