@@ -21,9 +21,17 @@
     return send.call(this, body);
   };
   document.addEventListener("keydown", (event) => {
-    const button = event.key === "Enter" && (event.ctrlKey || event.metaKey) ? "#go, #mix" : event.key === "Escape" ? "#stop" : "";
-    if (button) document.querySelector(button)?.click();
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#go, #mix")?.click();
   });
+  // Escape closes lists and dialogs, and means nothing else while one is open or somebody writes. Asked before they
+  // close, which is why this listens on the way down.
+  const shown = (element) => element.getClientRects().length > 0;
+  const opened = () => [...document.querySelectorAll("[role=listbox], [role=dialog], dialog[open]")].some(shown);
+  document.addEventListener("keydown", (event) => {
+    const at = document.activeElement;
+    const free = !at || at === document.body || at.tagName === "BUTTON";
+    if (event.key === "Escape" && free && !opened()) document.querySelector("#stop")?.click();
+  }, true);
   const language = () => { document.documentElement.lang = STUDIO_LANGUAGE; };
   language();
   document.addEventListener("DOMContentLoaded", language);

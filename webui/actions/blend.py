@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,9 +19,16 @@ from webui.actions.pictures import Style, Styles, Uploaded
 from webui.commands import run_cli
 from webui.errors import BadRequest
 
-__all__ = ["KINDS", "Meeting", "Preset", "Recipe"]
+__all__ = ["KINDS", "Frozen", "Meeting", "Preset", "Recipe"]
 
 KINDS = ("recipe", "exact", "compact", "merged")
+FREEZINGS = ("blend", "merge")
+"""Kinds of jobs."""
+
+MADE = "blend.safetensors"
+RECIPES = "blend:recipe:"
+"""Begins the key of a setting that tells of a recipe; its folder's name follows."""
+
 MAX_RECIPE = 100_000
 """Bytes; eight styles take two thousand."""
 
@@ -47,6 +55,17 @@ class Preset:
     name: str
     says: str
     bars: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frozen:
+    """A mix that was frozen: a recipe or merged checkpoint as `file`, a style of the library as `ref`; UTC `when`."""
+
+    name: str
+    kind: Literal["recipe", "style", "merged"]
+    when: str
+    file: Path | None = None
+    ref: str = ""
 
 
 class Recipe(BaseModel):
@@ -153,16 +172,19 @@ def freeze(
         prints = {each.ref: at.studio.library.version(each.ref).fingerprint for each in styles}
         path = folder / "recipe.json"
         write_json(path, Recipe(name=name, styles=styles, fingerprints=prints).model_dump(mode="json"))
+        kept = {"name": name, "when": at.when, "file": str(path.relative_to(at.studio.home))}
+        at.studio.keep_setting(at.user, f"{RECIPES}{folder.name}", json.dumps(kept))
         return {"recipe": path}
     parts = [_part(at, each) for each in styles if each.weight]
     if not parts:
         raise BadRequest("every style is at 0 %", hint="give at least one some strength")
-    out = folder / "blend.safetensors"
+    out = folder / MADE
+    licences = [at.studio.library.version(each.ref).details.licence for each in styles if each.weight]
     job = at.studio.jobs.submit(
         kind="merge" if kind == "merged" else "blend",
         title=name,
         owner=at.user.name,
-        commands=_commands(at, kind, parts, str(out), name=name, keep=keep, precision=precision),
+        commands=_commands(at, kind, parts, str(out), name=name, keep=keep, precision=precision, licences=licences),
         folder=folder,
     )
     at.studio.jobs.wake()
@@ -175,13 +197,23 @@ def _part(at: At, style: Style) -> str:
 
 
 def _commands(
-    at: At, kind: str, parts: Sequence[str], out: str, *, name: str, keep: float, precision: str
+    at: At,
+    kind: str,
+    parts: Sequence[str],
+    out: str,
+    *,
+    name: str,
+    keep: float,
+    precision: str,
+    licences: Sequence[str],
 ) -> list[list[str]]:
     if kind == "merged":
         adapters = [word for part in parts for word in ("--adapter", part)]
         return [["merge", "--base", path_of(at, ""), *adapters, "--out", out, "--precision", precision, "--json"]]
     how = ["--method", "svd", "--keep", repr(keep)] if kind == "compact" else []
     add = ["library", "add", out, f"--name={name}", f"--by={at.user.name}", "--home", str(at.studio.home), "--json"]
+    said = " + ".join(dict.fromkeys(each for each in licences if each))
+    add += [f"--licence={said}"] if said else []
     return [["blend", *parts, "--out", out, *how, "--json"], add]
 
 
@@ -194,5 +226,30 @@ def result(at: At, *, id: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]) -
         "job": row_of(at, job),
         "report": made.get("report", {}),
         "ref": job.results[1].get("ref", "") if len(job.results) > 1 else "",
-        "file": at.studio.home / job.folder / "blend.safetensors" if made and job.kind == "merge" else None,
+        "file": at.studio.home / job.folder / MADE if made and job.kind == "merge" else None,
     }
+
+
+@action(role="creator", writes=False)
+def list_(at: At, *, limit: Annotated[int, Field(ge=1, le=100)] = 10) -> list[Frozen]:
+    """List your frozen mixes that are still there, newest first."""
+    mine = at.studio.jobs.list(owner=at.user.name)
+    ended = [each for each in mine if each.kind in FREEZINGS and each.state == "done"]
+    recipes = at.studio.store.rows(
+        "select value from settings where user = ? and key like ?", (at.user.name, f"{RECIPES}%")
+    )
+    found = [*(_frozen(at, each.id) for each in ended[:limit]), *(_recipe(at, each["value"]) for each in recipes)]
+    there = [each for each in found if each.ref or (each.file and each.file.is_file())]
+    return sorted(there, key=lambda each: each.when, reverse=True)[:limit]
+
+
+def _frozen(at: At, id: str) -> Frozen:
+    job = at.studio.jobs.get(id)
+    if job.kind == "merge":
+        return Frozen(name=job.title, kind="merged", when=job.ended, file=at.studio.home / job.folder / MADE)
+    return Frozen(name=job.title, kind="style", when=job.ended, ref=str(job.result.get("ref", "")))
+
+
+def _recipe(at: At, kept: str) -> Frozen:
+    said = json.loads(kept)
+    return Frozen(name=said["name"], kind="recipe", when=said["when"], file=at.studio.home / said["file"])

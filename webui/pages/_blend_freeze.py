@@ -6,13 +6,16 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.users import allows
 
 __all__ = ["build"]
 
 KINDS = ("exact", "compact", "recipe", "merged")
 
 
-def build(ctx: Context, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list[dict[str, Any]]]) -> None:
+def build(
+    ctx: Context, page: gr.Blocks, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list[dict[str, Any]]]
+) -> None:
     t = ctx.t
     name = gr.Textbox(label=t("blend.name_it"), max_length=64)
     kind = gr.Radio(label=t("blend.kind"), value="exact", choices=[(t(f"blend.kind_{each}"), each) for each in KINDS])
@@ -24,6 +27,7 @@ def build(ctx: Context, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list
     job = gr.State("")
     status = gr.HTML(elem_id="frozen")
     clock = gr.Timer(1.5, active=False)
+    mine = gr.HTML(elem_id="frozen-mixes")
 
     def which(chosen: str) -> tuple[Any, Any]:
         return gr.update(visible=chosen == "compact"), gr.update(visible=chosen == "merged")
@@ -34,7 +38,7 @@ def build(ctx: Context, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list
         if chosen == "recipe":
             return (
                 "",
-                ctx.render("blend_file", src=ctx.file(made["recipe"], name=f"{called}.json")),
+                ctx.render("blend_file", src=ctx.file(made["recipe"], name=f"{wanted['name']}.json")),
                 gr.update(active=False),
             )
         return made.id, ctx.render("create_status", text=t("blend.freezing"), part=0.1), gr.update(active=True)
@@ -53,6 +57,17 @@ def build(ctx: Context, inputs: list[Any], mix: Callable[[tuple[Any, ...]], list
             active=False
         )
 
+    def listed(request: gr.Request) -> str:
+        if not allows(ctx.user(request), "creator"):
+            return ""
+        return ctx.render("blend_mine", rows=[(each, address(each)) for each in ctx.act(request, "blend.list")])
+
+    def address(each: Any) -> str:
+        suffix = "json" if each.kind == "recipe" else "safetensors"
+        return ctx.file(each.file, name=f"{each.name}.{suffix}") if each.file else ""
+
+    for event in (page.load, status.change):
+        ctx.on(event, listed, None, mine, show_progress="hidden")
     ctx.on(kind.input, which, kind, [keep, precision], show_progress="hidden")
     ctx.on(go.click, freeze, [name, kind, keep, precision, *inputs], [job, status, clock], show_progress="hidden")
     ctx.on(clock.tick, look, job, [status, clock], show_progress="hidden")

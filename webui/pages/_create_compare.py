@@ -39,8 +39,9 @@ def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], g
     grid_status, sheet = gr.HTML(), gr.HTML()
 
     def compare(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
+        wanted = settings(fields, request)
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
-        for event in ctx.act(request, "series.compare", settings=settings(fields, request)):
+        for event in ctx.act(request, "series.compare", settings=wanted):
             if event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "pair":
@@ -63,8 +64,10 @@ def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], g
             for axis, text in zip(fields[:3], fields[3:6], strict=True)
             if axis != "none"
         ]
+        prompts = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
+        shared = settings((fields[6] or "".join(prompts[:1]), *fields[7:]), request)
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
-        for event in ctx.act(request, "series.grid", settings=settings(fields[6:], request), axes=wanted):
+        for event in ctx.act(request, "series.grid", settings=shared, axes=wanted):
             if event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "sheet":

@@ -33,6 +33,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             dropped = gr.File(label=t("blend.recipe"), file_types=[".json"], type="filepath", height=110)
         with gr.Column(scale=5, min_width=300):
             prompt = gr.Textbox(label=t("create.prompt"), value="a rocket icon", max_length=4000)
+            before = gr.State([])
             seed = gr.Number(label=t("create.seed"), value=7, precision=0, minimum=0, maximum=2**53)
             live = gr.Checkbox(label=t("blend.live"), value=True)
             with gr.Row():
@@ -46,7 +47,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             meter = gr.HTML(elem_id="meter")
         with gr.Column(min_width=300):
             gr.HTML(ctx.render("section", title=t("blend.freeze_title"), text=t("blend.freeze_info")))
-            _blend_freeze.build(ctx, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
+            _blend_freeze.build(ctx, page, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
 
     def settings(said: str, number: float, values: tuple[Any, ...], steps: int) -> dict[str, Any]:
         return {"prompt": said, "seed": int(number or 0), "styles": rows.mix(values[0], values[1:]), "steps": steps}
@@ -90,19 +91,26 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             "blend_meter", meetings=ctx.act(request, "blend.conflict", styles=rows.mix(values[0], values[1:]))
         )
 
-    def show(said: str, refs: list[str], request: gr.Request) -> list[Any]:
-        known = {each.ref: each.details.trigger for each in ctx.act(request, "library.list", every=True)}
-        words = [known[ref] for ref in refs or [] if known.get(ref)]
-        return [ctx.act(request, "pictures.with_words", prompt=said, words=words), *rows.shown(ctx, request, refs)]
+    def show(refs: list[str], request: gr.Request) -> list[Any]:
+        return rows.shown(ctx, request, refs)
 
-    def arrive(request: gr.Request) -> list[Any]:
+    def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
+        return ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or []), refs or []
+
+    def chosen(request: gr.Request, said: str, known: list[str], styles: list[dict[str, Any]]) -> list[Any]:
+        """Fill in a mix that has no prompt of its own: its styles count as picked by hand."""
+        picker, *fields = rows.filled(ctx, request, styles)
+        return [*pick(said, known, picker["value"], request), picker, *fields]
+
+    def arrive(said: str, request: gr.Request) -> list[Any]:
         if ctx.user(request).role != "viewer":
             ctx.act(request, "pictures.warm")
         asked = dict(request.query_params)
-        if asked.get("from"):
-            found = ctx.act(request, "pictures.reuse", id=asked["from"])
-            return [found.get("prompt") or gr.update(), *rows.filled(ctx, request, found["styles"])]
-        return [gr.update(), *rows.filled(ctx, request, ctx.act(request, "blend.suggest"))]
+        if not asked.get("from"):
+            return chosen(request, said, [], ctx.act(request, "blend.suggest"))
+        found = ctx.act(request, "pictures.reuse", id=asked["from"])
+        picker, *fields = rows.filled(ctx, request, found["styles"])
+        return [found.get("prompt") or gr.update(), picker["value"], picker, *fields]
 
     def keeping(slot: str) -> Any:
         def keep(request: gr.Request, *values: Any) -> None:
@@ -112,26 +120,28 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         return keep
 
     def recalling(slot: str) -> Any:
-        def recall(request: gr.Request) -> list[Any]:
-            return rows.filled(ctx, request, [dict(each) for each in ctx.act(request, "blend.recall", slot=slot)])
+        def recall(said: str, known: list[str], request: gr.Request) -> list[Any]:
+            return chosen(request, said, known, [dict(each) for each in ctx.act(request, "blend.recall", slot=slot)])
 
         return recall
 
-    def opened(path: str | None, request: gr.Request) -> list[Any]:
+    def opened(path: str | None, said: str, known: list[str], request: gr.Request) -> list[Any]:
         found = ctx.act(request, "blend.open_recipe", upload=path) if path else None
-        return rows.filled(ctx, request, [dict(each) for each in found.styles] if found else [])
+        return chosen(request, said, known, [dict(each) for each in found.styles] if found else [])
 
     quiet = {"show_progress": "hidden"}
     outputs, said = [status, picture], [prompt, seed, *rows.inputs]
-    ctx.on(page.load, arrive, None, [prompt, *rows.inputs], **quiet)
-    ctx.on(rows.picker.change, show, [prompt, rows.picker], [prompt, *rows.groups, *rows.titles], **quiet)
+    filled = [prompt, before, *rows.inputs]
+    ctx.on(page.load, arrive, prompt, filled, **quiet)
+    ctx.on(rows.picker.change, show, rows.picker, [*rows.groups, *rows.titles], **quiet)
+    ctx.on(rows.picker.input, pick, [prompt, before, rows.picker], [prompt, before], **quiet)
     ctx.on(go.click, mixed, said, outputs, concurrency_limit=None, **quiet)
     ctx.on(grid.click, weights, said, outputs, concurrency_limit=None, **quiet)
     ctx.on(compare.click, meet, rows.inputs, meter, **quiet)
-    ctx.on(dropped.upload, opened, dropped, rows.inputs, **quiet)
+    ctx.on(dropped.upload, opened, [dropped, prompt, before], filled, **quiet)
     for slot in SLOTS:
         ctx.on(keeps[slot].click, keeping(slot), rows.inputs, None, **quiet)
-        ctx.on(recalls[slot].click, recalling(slot), None, rows.inputs, **quiet)
+        ctx.on(recalls[slot].click, recalling(slot), [prompt, before], filled, **quiet)
     for field in rows.fields:
         event = field.release if isinstance(field, gr.Slider) else field.input
         ctx.on(event, follow, [live, *said], outputs, trigger_mode="always_last", concurrency_limit=None, **quiet)

@@ -7,9 +7,11 @@ import gradio as gr
 
 from webui.components import banner, heading
 from webui.context import Context
+from webui.errors import BadRequest
 from webui.pages import _create_compare, _create_history
 from webui.pages._create_more import More
 from webui.pages._create_results import Results
+from webui.pages._create_words import Words
 from webui.pages._styles import StyleRows
 
 __all__ = ["NAME", "build"]
@@ -31,7 +33,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
                 max_length=4000,
                 elem_id="prompt",
             )
-            triggers = gr.CheckboxGroup(label=t("create.triggers"), choices=[], visible=False)
+            words = Words.build(ctx)
             styles = StyleRows.build(ctx)
             purpose = gr.Radio(
                 label=t("create.purpose"), value="square", choices=[(t(f"create.{each}"), each) for each in PURPOSES]
@@ -48,15 +50,17 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         with gr.Column(scale=7, min_width=300), gr.Tabs():
             with gr.Tab(t("create.results")):
                 results = Results.build(ctx)
-                with gr.Row():
+                with gr.Row(visible=False) as deeds:
                     star = gr.Button(t("create.star"), size="sm")
                     vary = gr.Button(t("create.vary"), size="sm")
             shape = [prompt, styles.picker, *styles.sliders, purpose, count, *more.fields]
-            filled = [prompt, styles.picker, *styles.sliders, *more.fields]
+            filled = [prompt, words.before, styles.picker, *styles.sliders, *more.fields]
 
             def settings(values: tuple[Any, ...], request: gr.Request) -> dict[str, Any]:
                 """Return what the fields hold as `pictures.draw` takes it."""
                 said, refs, rest = values[0], values[1], values[2:]
+                if not (said or "").strip():
+                    raise BadRequest(t("create.empty_prompt"), hint=t("create.empty_prompt_hint"))
                 weights, (kind, number, *others) = rest[: len(styles.sliders)], rest[len(styles.sliders) :]
                 side = ctx.act(request, "bases.size", purpose=kind)
                 wanted = {"prompt": said, "styles": styles.used(refs, weights), "count": int(number)}
@@ -64,8 +68,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 
             with gr.Tab(t("create.compare")):
                 _create_compare.build(ctx, shape, settings)
-            with gr.Tab(t("create.history")):
-                _create_history.build(ctx, page)
+            with gr.Tab(t("create.history")) as history:
+                _create_history.build(ctx, history)
 
     def draw(request: gr.Request, ids: list[str], *values: Any) -> Iterator[tuple[Any, ...]]:
         events = ctx.act(request, "pictures.draw", settings=settings(values, request), preview_every=2)
@@ -78,11 +82,9 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     def fill(said: dict[str, Any], request: gr.Request) -> list[Any]:
         if said.get("missing"):
             gr.Warning(t("create.missing", styles=", ".join(said["missing"])))
-        return [
-            said.get("prompt", gr.update()),
-            *styles.filled(ctx, request, said.get("styles", [])),
-            *more.filled(ctx, request, said),
-        ]
+        picker, *sliders = styles.filled(ctx, request, said.get("styles", []))
+        prompts = said.get("prompt", gr.update())
+        return [prompts, picker["value"], picker, *sliders, *more.filled(ctx, request, said)]
 
     def arrive(request: gr.Request) -> list[Any]:
         """Fill the page for whoever comes, with what the address asks for."""
@@ -91,21 +93,18 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         asked = dict(request.query_params)
         if asked.get("from"):
             return fill(ctx.act(request, "pictures.reuse", id=asked["from"]), request)
-        return fill({"styles": [{"ref": asked["style"], "weight": 1.0}]} if asked.get("style") else {}, request)
+        if not (ref := asked.get("style")):
+            return fill({}, request)
+        return fill(
+            {"prompt": words.added(ctx, request, "", [], [ref]), "styles": [{"ref": ref, "weight": 1}]}, request
+        )
 
     def reuse(path: str | None, request: gr.Request) -> list[Any]:
         return fill(ctx.act(request, "pictures.reuse", upload=path) if path else {}, request)
 
-    def words(refs: list[str], request: gr.Request) -> Any:
-        known = {each.ref: each.details.trigger for each in ctx.act(request, "library.list", every=True)}
-        found = list(dict.fromkeys(known[ref] for ref in refs or [] if known.get(ref)))
-        return gr.update(choices=found, value=found, visible=bool(found))
-
-    def with_words(said: str, chosen: list[str], request: gr.Request) -> str:
-        return str(ctx.act(request, "pictures.with_words", prompt=said, words=chosen))
-
-    def as_text(request: gr.Request, said: str, refs: list[str], *weights: float) -> str:
-        return str(ctx.act(request, "pictures.as_text", prompt=said, styles=styles.used(refs, weights)))
+    def read(request: gr.Request, said: str, refs: list[str], *weights: float) -> tuple[str, Any]:
+        text = ctx.act(request, "pictures.as_text", prompt=said, styles=styles.used(refs, weights))
+        return text, words.shown(ctx, request, said, refs)
 
     def from_text(written: str, request: gr.Request) -> list[Any]:
         return fill(ctx.act(request, "pictures.from_text", text=written), request)
@@ -119,11 +118,12 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(page.load, arrive, None, filled, **quiet)
     ctx.on(go.click, draw, [results.ids, *shape], results.outputs, concurrency_limit=None, **quiet)
     ctx.on(stop.click, halt, None, results.status, concurrency_limit=None, **quiet)
-    ctx.on(styles.picker.change, words, styles.picker, triggers, **quiet)
-    ctx.on(triggers.change, with_words, [prompt, triggers], prompt, **quiet)
+    words.bind(ctx, page, prompt, styles.picker)
     for event in (prompt.change, styles.picker.change, *(slider.release for slider in styles.sliders)):
-        ctx.on(event, as_text, [prompt, styles.picker, *styles.sliders], text, trigger_mode="always_last", **quiet)
+        seen = [prompt, styles.picker, *styles.sliders]
+        ctx.on(event, read, seen, [text, words.ticks], trigger_mode="always_last", **quiet)
     ctx.on(text.submit, from_text, text, filled, **quiet)
     ctx.on(dropped.upload, reuse, dropped, filled, **quiet)
+    ctx.on(results.chosen.change, lambda id: gr.update(visible=bool(id)), results.chosen, deeds, **quiet)
     ctx.on(star.click, keep, results.chosen, None, **quiet)
     ctx.on(vary.click, lambda: (gr.update(value=False), gr.update(value=4)), None, [more.lock, count], **quiet)
