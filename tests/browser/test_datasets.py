@@ -65,6 +65,28 @@ def test_a_caption_is_written_and_taken_back(page):
     assert "moon 2" in page.get_by_label("What the picture shows").input_value()
 
 
+def test_a_caption_that_was_typed_is_kept_on_the_way_to_another_picture(page):
+    caption = page.get_by_label("What the picture shows")
+    for leave, text in (
+        (lambda: page.get_by_role("button", name="Next").click(), "a small moon"),
+        (lambda: page.locator(".pick", has_text="moon3.png").click(), "a pale moon"),
+    ):
+        shown = page.locator(".pick[aria-pressed=true] .pick-name").inner_text()
+        caption.fill(text)
+        leave()
+        kept = page.locator(".pick", has_text=shown).and_(page.locator("[aria-pressed=false]"))
+        kept.locator(".pick-caption", has_text=text).wait_for()
+        assert text not in caption.input_value()
+    page.locator(".pick", has_text="moon3.png").locator(".badge", has_text="Much is cut off").wait_for()
+    page.locator("button.label-wrap", has_text="Changes").click()
+    made = page.locator("table", has_text="When").locator("tbody tr")
+    written = made.count()
+    page.get_by_role("button", name="Previous").click()
+    page.locator(".pick[aria-pressed=true]", has_text="moon2.png").wait_for()
+    assert made.count() == written
+    assert page.get_by_text("common.complete").count() == 0
+
+
 def test_many_captions_are_changed_as_the_preview_said(page):
     page.locator("button.label-wrap", has_text="Edit many captions").click()
     page.get_by_label("Text", exact=True).fill("night")

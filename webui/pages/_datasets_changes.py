@@ -7,10 +7,11 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._datasets_captions import CaptionEdits
+from webui.pages._datasets_picture import Held
 from webui.pages._datasets_rights import RightsForm
 from webui.pages._datasets_work import told
 
-__all__ = ["add", "apply", "caption", "flag", "preview", "state", "suggest", "undo"]
+__all__ = ["add", "apply", "caption", "flag", "keep", "kept", "preview", "state", "suggest", "undo"]
 
 
 def add(ctx: Context) -> Any:
@@ -28,9 +29,28 @@ def add(ctx: Context) -> Any:
 def caption(ctx: Context) -> Any:
     """Return what writes the caption of the picture that is shown."""
 
-    def run(id: str, file: str, text: str, request: gr.Request) -> None:
+    def run(id: str, held: Held, text: str, request: gr.Request) -> None:
+        ctx.act(request, "datasets.caption", id=id, file=held[0], text=text)
+        gr.Info(ctx.t("datasets.saved"), duration=3)
+
+    return run
+
+
+def kept(ctx: Context, request: gr.Request, id: str, held: Held, text: str) -> bool:
+    """Write what was typed as the caption of the picture that was shown; say whether it is another than was read."""
+    file, read = held
+    typed = bool(file) and text.strip() != read.strip()
+    if typed:
         ctx.act(request, "datasets.caption", id=id, file=file, text=text)
         gr.Info(ctx.t("datasets.saved"), duration=3)
+    return typed
+
+
+def keep(ctx: Context) -> Any:
+    """Return what writes a caption that was typed before something else is done to the set."""
+
+    def run(id: str, held: Held, text: str, request: gr.Request) -> None:
+        kept(ctx, request, id, held, text)
 
     return run
 

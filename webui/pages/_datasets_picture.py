@@ -8,12 +8,20 @@ import gradio as gr
 from webui.context import Context
 from webui.pages._datasets_view import picture
 
-__all__ = ["PicturePanel", "beside"]
+__all__ = ["NOTHING", "Held", "PicturePanel", "beside"]
+
+Held = tuple[str, str]
+NOTHING: Held = ("", "")
+"""No picture is shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PicturePanel:
-    """The panel beside the grid. `picker` holds the name of the picture that is shown."""
+    """The panel beside the grid. `picker` holds the name of the picture that is shown.
+
+    `held` is that name with the caption as it was read: what is typed belongs to it, whatever the picker says by then.
+    `written` is another value after each caption that was written on the way to another picture.
+    """
 
     group: gr.Column
     tools: gr.Column
@@ -21,6 +29,8 @@ class PicturePanel:
     previous: gr.Button
     next: gr.Button
     shown: gr.HTML
+    held: gr.State
+    written: gr.State
     caption: gr.Textbox
     save: gr.Button
     leave: gr.Button
@@ -34,7 +44,7 @@ class PicturePanel:
             with gr.Row():
                 previous = gr.Button(f"← {t('datasets.previous')}", size="sm", min_width=100)
                 after = gr.Button(f"{t('datasets.next')} →", size="sm", min_width=100)
-            shown = gr.HTML()
+            shown, held, written = gr.HTML(), gr.State(NOTHING), gr.State(0)
             with gr.Column(visible=False) as tools:
                 caption = gr.Textbox(
                     label=t("datasets.caption"), info=t("datasets.caption_info"), lines=3, max_length=8000
@@ -43,24 +53,26 @@ class PicturePanel:
                 leave = gr.Button(t("datasets.leave_out"), visible=False)
                 take = gr.Button(t("datasets.take_in"), visible=False)
         return cls(
-            group=group, tools=tools, picker=picker, previous=previous, next=after, shown=shown, caption=caption,
-            save=save, leave=leave, take=take,
+            group=group, tools=tools, picker=picker, previous=previous, next=after, shown=shown,
+            held=held, written=written, caption=caption, save=save, leave=leave, take=take,
         )  # fmt: skip
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.group, self.picker, self.shown, self.caption, self.leave, self.take]
+        return [self.group, self.picker, self.shown, self.held, self.caption, self.leave, self.take]
 
     def updates(self, ctx: Context, view: Any, file: str) -> list[Any]:
         """Return what `outputs` become for a picture of a set; the first one where that is not there."""
         rows = {row.file: row for row in view.pictures}
         if not rows:
-            return [gr.update(visible=False), gr.update(choices=[], value=None), "", "", gr.update(), gr.update()]
+            gone = [gr.update(visible=False), gr.update(choices=[], value=None)]
+            return [*gone, "", NOTHING, "", gr.update(), gr.update()]
         row = rows.get(file) or view.pictures[0]
         return [
             gr.update(visible=True),
             gr.update(choices=list(rows), value=row.file),
             picture(ctx, row),
+            (row.file, row.caption),
             row.caption,
             gr.update(visible=not row.excluded),
             gr.update(visible=row.excluded),

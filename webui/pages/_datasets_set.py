@@ -1,6 +1,5 @@
 """One set: what adds pictures, shows them, and changes what is written about them. Every change shows the set anew."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +7,11 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages import _datasets_changes as changes
+from webui.pages import _datasets_looks as looks
 from webui.pages._datasets_captions import CaptionEdits
-from webui.pages._datasets_picture import PicturePanel, beside
+from webui.pages._datasets_picture import PicturePanel
 from webui.pages._datasets_rights import RightsForm
-from webui.pages._datasets_view import PICKS, grid, header, health, history
-from webui.pages._datasets_work import told
+from webui.pages._datasets_view import PICKS
 
 __all__ = ["SetDesk"]
 
@@ -69,7 +68,7 @@ class SetDesk:
         panel, captions, form = self.panel, self.captions, self.rights
         made = [
             (self.uploads.upload, changes.add(ctx), [self.id, self.uploads], [self.doing, self.taken, self.uploads]),
-            (panel.save.click, changes.caption(ctx), [self.id, panel.picker, panel.caption], None),
+            (panel.save.click, changes.caption(ctx), [self.id, panel.held, panel.caption], None),
             (panel.leave.click, changes.flag(ctx, "exclude"), [self.id, panel.picker], None),
             (panel.take.click, changes.flag(ctx, "include"), [self.id, panel.picker], None),
             (
@@ -87,58 +86,36 @@ class SetDesk:
             ),
             (self.undo.click, changes.undo(ctx), self.id, None),
         ]
-        events = [ctx.on(event, function, given, out).success for event, function, given, out in made]
+        typed = [self.id, panel.held, panel.caption]
+        events = []
+        for event, function, given, out in made:
+            if event not in (panel.save.click, self.undo.click):
+                event = ctx.on(event, changes.keep(ctx), typed, None, show_progress="hidden").success
+            events.append(ctx.on(event, function, given, out, show_progress="hidden").success)
         parts = [head, self.doing, self.health, self.history, captions.only, self.grid, *panel.outputs]
-        for event in (loaded, self.resolution.input, *events):
-            ctx.on(event, self._refresh(ctx), [self.id, self.resolution, panel.picker], parts, show_progress="hidden")
-        look = {"outputs": [self.grid, *panel.outputs], "show_progress": "hidden"}
+        resized = ctx.on(self.resolution.input, changes.keep(ctx), typed, None, show_progress="hidden").success
         given = [self.id, self.resolution, panel.picker]
-        ctx.on(self.grid.select, self._pick(ctx), given, **look)
-        ctx.on(panel.picker.input, self._look(ctx, 0), given, **look)
-        ctx.on(panel.previous.click, self._look(ctx, -1), given, **look)
-        ctx.on(panel.next.click, self._look(ctx, 1), given, **look)
+        shows = [
+            ctx.on(event, looks.refreshing(ctx, panel), given, parts, show_progress="hidden").success
+            for event in (loaded, resized, *events)
+        ]
+        shows.append(
+            ctx.on(panel.written.change, looks.checking(ctx), given[:2], parts[:4], show_progress="hidden").success
+        )
+        for event in shows:
+            seen = [self.grid, panel.shown]
+            ctx.on(event, looks.seeing(ctx, panel), [*given[:2], panel.held], seen, show_progress="hidden")
+        look = {"outputs": [panel.written, self.grid, *panel.outputs], "show_progress": "hidden"}
+        given = [self.id, self.resolution, panel.picker, panel.held, panel.caption]
+        ctx.on(self.grid.select, looks.picking(ctx, panel), given, **look)
+        ctx.on(panel.picker.input, looks.looking(ctx, panel, 0), given, **look)
+        ctx.on(panel.previous.click, looks.looking(ctx, panel, -1), given, **look)
+        ctx.on(panel.next.click, looks.looking(ctx, panel, 1), given, **look)
         shown = [captions.table, captions.apply]
-        ctx.on(captions.preview.click, changes.preview(ctx, captions), [self.id, *captions.inputs], shown)
-
-    def _show(self, ctx: Context, view: Any, file: str | None) -> list[Any]:
-        updates = self.panel.updates(ctx, view, file or "")
-        selected = updates[1]["value"]
-        return [grid(ctx, view, selected), *updates]
-
-    def _refresh(self, ctx: Context) -> Any:
-        def refresh(id: str, resolution: int, file: str | None, request: gr.Request) -> Iterator[list[Any]]:
-            if not id:
-                return
-            size = {"resolution": resolution or None}
-            view = ctx.act(request, "datasets.show", id=id, wait=False, **size)
-            rest = [history(ctx, request, id), gr.update(choices=[row.file for row in view.pictures])]
-            yield [
-                header(ctx, request, view.row),
-                "",
-                health(ctx, view) or gr.skip(),
-                *rest,
-                *self._show(ctx, view, file),
-            ]
-            if view.health is None:
-                for doing, found in told(ctx, request, "datasets.show", id=id, **size):
-                    kept: list[Any] = [gr.skip()] * (1 + len(self.panel.outputs))
-                    shown = self._show(ctx, found, file) if found else kept
-                    told_health = health(ctx, found) if found else gr.skip()
-                    yield [gr.skip(), doing, told_health, gr.skip(), gr.skip(), *shown]
-
-        return refresh
-
-    def _pick(self, ctx: Context) -> Any:
-        def pick(id: str, resolution: int, file: str | None, request: gr.Request, event: gr.EventData) -> list[Any]:
-            chosen = str(event._data.get("file", "")) if isinstance(event._data, dict) else ""
-            view = ctx.act(request, "datasets.show", id=id, wait=False, resolution=resolution or None)
-            return self._show(ctx, view, chosen)
-
-        return pick
-
-    def _look(self, ctx: Context, step: int) -> Any:
-        def look(id: str, resolution: int, file: str | None, request: gr.Request) -> list[Any]:
-            view = ctx.act(request, "datasets.show", id=id, wait=False, resolution=resolution or None)
-            return self._show(ctx, view, beside(view, file, step))
-
-        return look
+        ctx.on(
+            captions.preview.click,
+            changes.preview(ctx, captions),
+            [self.id, *captions.inputs],
+            shown,
+            show_progress="hidden",
+        )
