@@ -69,9 +69,11 @@ class Context:
         return run
 
     def refusal(self, error: Exception) -> gr.Error:
+        """Tell what was refused, and return what ends a handler without a message of Gradio's own, titled Error."""
         hint = "" if isinstance(error, WrongArguments) else getattr(error, "hint", "")
         shown = Markup("{}<br>{}").format(str(error), hint) if hint else Markup.escape(str(error))
-        return gr.Error(str(shown), title=self.t("common.did_not_work"), duration=12, print_exception=False)
+        gr.Warning(str(shown), title=self.t("common.did_not_work"), duration=12)
+        return gr.Error(str(shown), visible=False, print_exception=False)
 
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""

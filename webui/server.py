@@ -328,7 +328,14 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
             )
 
 
+_NAVIGATION = """@media (max-width: 600px) {
+.nav-holder nav { flex-wrap: nowrap !important; justify-content: flex-start !important; overflow-x: auto;
+  padding-inline: .5rem !important; }
+.nav-holder nav a { flex: none; white-space: nowrap; } }"""
+"""One line on a phone. It lies outside of what Gradio applies the style sheet of an app to."""
+
+
 def _head(language: str) -> str:
     script = (Path(__file__).parent / "head.js").read_text("utf-8")
     icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
-    return f"{icon}<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"
+    return f"{icon}<style>{_NAVIGATION}</style><script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"
