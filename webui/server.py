@@ -325,6 +325,7 @@ def _mount_pages(app: FastAPI, studio: Studio) -> None:
                 theme=theme(),
                 css_paths=[CSS],
                 head=_head(language),
+                i18n=_own_words(Text(language)),
             )
 
 
@@ -333,6 +334,13 @@ _NAVIGATION = """@media (max-width: 600px) {
   padding-inline: .5rem !important; }
 .nav-holder nav a { flex: none; white-space: nowrap; } }"""
 """One line on a phone. It lies outside of what Gradio applies the style sheet of an app to."""
+
+
+def _own_words(t: Text) -> Any:
+    """Return what Gradio says to screen readers and has no word for itself: it would say the key."""
+    import gradio as gr
+
+    return gr.I18n(**{language: {"common.complete": t("common.complete")} for language in LANGUAGES})
 
 
 def _head(language: str) -> str:
