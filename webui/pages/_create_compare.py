@@ -64,7 +64,7 @@ def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], g
             for axis, text in zip(fields[:3], fields[3:6], strict=True)
             if axis != "none"
         ]
-        prompts = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
+        prompts: list[str] = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
         shared = settings((fields[6] or "".join(prompts[:1]), *fields[7:]), request)
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
         for event in ctx.act(request, "series.grid", settings=shared, axes=wanted):
