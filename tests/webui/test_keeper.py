@@ -270,20 +270,15 @@ def test_a_training_outlives_its_keepers_and_is_never_doubled(home, jobs):
 @pytest.mark.slow
 def test_when_the_machine_falls_over_trainings_go_on_from_what_was_saved(home, jobs):
     """Keeper and training are killed together, as by a power cut."""
-    draw, falls = random.Random(2), 0
     job = training(jobs, "a", 120)
     lane = LaneTable(jobs.table, "train")
-    while jobs.get(job.id).state != "done":
+    for step in (7, 30, 61, 100):
         process = keeper_process(home, "train")
-        try:
-            process.wait(draw.uniform(0.35, 0.7))
-        except subprocess.TimeoutExpired:
-            kill(process)
-            pid = lane.work(job.id).pid
-            if pid:
-                processes.signal_group(pid, signal.SIGKILL)
-            falls += 1
-    assert falls >= 2
+        until(lambda step=step: f"step a {step}" in ledger(home))
+        kill(process)
+        processes.signal_group(lane.work(job.id).pid, signal.SIGKILL)
+    keep(home, "train")
+    assert jobs.get(job.id).state == "done"
     lines = ledger(home)
     assert "DOUBLED" not in lines
     assert lines[-1] == "end a"
