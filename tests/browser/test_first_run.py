@@ -39,9 +39,7 @@ def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit
 
     page.wait_for_url(re.compile("/en/review"))
     page.get_by_role("button", name="Draw samples").click()
-    expect(page.get_by_text("3 are shown above")).to_be_visible(
-        timeout=PATIENCE
-    )
+    expect(page.get_by_text("3 are shown above")).to_be_visible(timeout=PATIENCE)
     for box in page.get_by_role("checkbox").all():
         box.check()
     expect(page.locator("#approve")).to_be_enabled()
