@@ -8,7 +8,7 @@ import gradio as gr
 from webui.context import Context
 from webui.users import LOCAL
 
-__all__ = ["banner", "facts", "heading", "pickable", "picked", "problem", "shots", "signed_in"]
+__all__ = ["banner", "facts", "heading", "may_look", "pickable", "picked", "problem", "shots", "signed_in"]
 
 _PICK = """
 element.addEventListener("click", (event) => {
@@ -34,16 +34,18 @@ def banner(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(page.load, load, None, note, show_progress="hidden")
 
 
-def signed_in(ctx: Context, page: gr.Blocks, *, makes: bool) -> None:
-    """Say who is signed in, where there are users; where one `makes` pictures, tell those who may only look."""
+def may_look(ctx: Context, name: str, text: str) -> None:
+    """Tell those who may not do an action what they may do here instead."""
+    gr.HTML(ctx.render("banner", text=text), elem_classes=ctx.lacks(name))
+
+
+def signed_in(ctx: Context, page: gr.Blocks) -> None:
+    """Say who is signed in and what they may do, where there are users."""
     note = gr.HTML(visible=False)
 
     def load(request: gr.Request) -> Any:
         user = ctx.user(request)
-        if user == LOCAL:
-            return gr.skip()
-        look = makes and user.role == "viewer"
-        return gr.update(visible=True, value=ctx.render("signed_in", user=user, look=look))
+        return gr.skip() if user == LOCAL else gr.update(visible=True, value=ctx.render("signed_in", user=user))
 
     ctx.on(page.load, load, None, note, show_progress="hidden")
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
-from webui.actions import WrongArguments, act
+from webui.actions import WrongArguments, act, actions
 from webui.errors import NotAllowed, StudioError
 from webui.studio import Studio
 from webui.text import Text
@@ -75,10 +75,18 @@ class Context:
         gr.Warning(str(shown), title=self.t("common.did_not_work"), duration=12)
         return gr.Error(str(shown), visible=False, print_exception=False)
 
+    def needs(self, name: str) -> str:
+        """Return the class of what does an action: who may not do it does not see it."""
+        return f"for-{actions()[name].role}"
+
+    def lacks(self, name: str) -> str:
+        """Return the class of what is shown to those alone who may not do an action."""
+        return f"below-{actions()[name].role}"
+
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""
         page = _templates().get_template(f"{template}.html.j2")
-        return page.render(t=self.t, root=self.root, **values)
+        return page.render(t=self.t, root=self.root, needs=self.needs, lacks=self.lacks, **values)
 
     def on(self, event: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Bind a handler to an event: refusals become sentences, and the endpoint is in no public list."""

@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from webui.sessions import Session, Sessions
 from webui.users import LOCAL, Users
 
-__all__ = ["CSRF_COOKIE", "CSRF_HEADER", "MAX_BODY", "MAX_UPLOAD_BODY", "Guard", "cookie_name"]
+__all__ = ["CSRF_COOKIE", "CSRF_HEADER", "MAX_BODY", "MAX_UPLOAD_BODY", "ROLE_COOKIE", "Guard", "cookie_name"]
 
 CSRF_COOKIE, CSRF_HEADER = "studio_csrf", "x-csrf-token"
+ROLE_COOKIE = "studio_role"
+"""Tells the pages what to leave out; what one may do is decided in `act` alone."""
 MAX_BODY, MAX_UPLOAD_BODY = 8 * 2**20, 2**30
 """Bytes of a call, of which 4000 file names are the largest; and of uploads that are dropped at once."""
 
@@ -124,8 +126,9 @@ class Guard:
         """Return the cookies that the browser lacks."""
         rest = "; Path=/; SameSite=Strict" + ("; Secure" if self._secure else "")
         cookies = [f"{cookie_name(self._secure)}={fresh}; HttpOnly{rest}"] if fresh else []
-        if session is not None and session.csrf and _cookie(headers, CSRF_COOKIE) != session.csrf:
-            cookies.append(f"{CSRF_COOKIE}={session.csrf}{rest}")
+        if session is not None and session.csrf:  # a token of a script has none and reads no cookies
+            wanted = {CSRF_COOKIE: session.csrf, ROLE_COOKIE: session.user.role}
+            cookies += [f"{name}={value}{rest}" for name, value in wanted.items() if _cookie(headers, name) != value]
         return cookies
 
 

@@ -32,6 +32,7 @@
     const free = !at || at === document.body || at.tagName === "BUTTON";
     if (event.key === "Escape" && free && !opened()) document.querySelector("#stop")?.click();
   }, true);
+  document.documentElement.dataset.role = (document.cookie.match(/(?:^|; )studio_role=([a-z]+)/) || [])[1] || "admin";
   const language = () => { document.documentElement.lang = STUDIO_LANGUAGE; };
   language();
   document.addEventListener("DOMContentLoaded", language);

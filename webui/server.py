@@ -344,6 +344,9 @@ def _own_words(t: Text) -> Any:
 
 
 def _head(language: str) -> str:
+    from webui.theme import roles
+
     script = (Path(__file__).parent / "head.js").read_text("utf-8")
     icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
-    return f"{icon}<style>{_NAVIGATION}</style><script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"
+    style = f"<style>{_NAVIGATION}\n{roles()}</style>"
+    return f"{icon}{style}<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"

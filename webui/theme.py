@@ -3,9 +3,24 @@
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CSS", "theme"]
+from webui.users import ROLES
+
+__all__ = ["CSS", "roles", "theme"]
 
 CSS = Path(__file__).parent / "studio.css"
+
+
+def roles() -> str:
+    """Return the rules that hide controls from those who may not use them, and notes from those they are not meant for.
+
+    `for-ROLE` is what a role and those above it see, a tab by its id; `below-ROLE` is what the others see instead.
+    """
+    rules = []
+    for number, role in enumerate(ROLES):
+        hidden = [f'.for-{each}, [id$="-for-{each}-button"]' for each in ROLES[number + 1 :]]
+        hidden += [f".below-{each}" for each in ROLES[: number + 1]]
+        rules.append(f"[data-role={role}] :is({', '.join(hidden)}) {{ display: none !important; }}")
+    return "\n".join(rules)
 
 
 def theme() -> Any:

@@ -14,9 +14,6 @@ __all__ = ["ORDER", "build"]
 ORDER = ("home", "create", "train", "datasets", "blend", "library", "review", "export", "activity", "settings")
 """Of the navigation; the first is where one begins."""
 
-MAKES = ("create", "blend", "library")
-"""Pages whose controls make pictures."""
-
 
 def build(ctx: Context) -> gr.Blocks:
     """Return the pages of one language as one app."""
@@ -32,5 +29,5 @@ def build(ctx: Context) -> gr.Blocks:
 
 def _page(ctx: Context, page: Any, blocks: gr.Blocks) -> None:
     gr.Navbar(main_page_name=ctx.t("home.name"))  # each page has one of its own
-    signed_in(ctx, blocks, makes=page.NAME in MAKES)
+    signed_in(ctx, blocks)
     page.build(ctx, blocks)

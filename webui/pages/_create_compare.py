@@ -1,11 +1,12 @@
 """The same seed without and with styles under one slider, and grids that vary two settings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
 from webui.context import Context
+from webui.pages._create_form import Form
 
 __all__ = ["build"]
 
@@ -16,56 +17,52 @@ element.addEventListener("input", slide);
 AXES = ("none", "style", "second_style", "all_styles", "seed", "steps", "guidance", "sampler", "prompt")
 
 
-def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], gr.Request], dict[str, Any]]) -> None:
+def build(ctx: Context, form: Form) -> None:
+    gr.HTML(ctx.render("plain", text=ctx.t("create.compare_info")))
+    _versus(ctx, form)
+    with gr.Accordion(ctx.t("create.grid"), open=False):
+        gr.HTML(ctx.render("plain", text=ctx.t("create.grid_info")))
+        _grid(ctx, form)
+
+
+def _versus(ctx: Context, form: Form) -> None:
     t = ctx.t
-    gr.HTML(ctx.render("plain", text=t("create.compare_info")))
     go = gr.Button(t("create.compare_go"), variant="primary", elem_id="compare")
     status, both = gr.HTML(), gr.HTML(js_on_load=SLIDE, elem_id="versus")
-    with gr.Accordion(t("create.grid"), open=False):
-        gr.HTML(ctx.render("plain", text=t("create.grid_info")))
-        axes, values = [], []
-        for number, name in enumerate(("x", "y", "z")):
-            with gr.Row():
-                choices = [(t(f"create.axis_{each}"), each) for each in AXES]
-                axes.append(
-                    gr.Dropdown(
-                        label=t(f"create.grid_{name}"), choices=choices, value="none" if number else "all_styles"
-                    )
-                )
-                values.append(
-                    gr.Textbox(label=t("create.grid_values"), value="" if number else "0, 50, 100", max_length=1000)
-                )
-        grid = gr.Button(t("create.grid_go"), elem_id="grid")
-    grid_status, sheet = gr.HTML(), gr.HTML()
 
     def compare(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
-        wanted = settings(fields, request)
+        wanted = form.settings(ctx, request, fields)
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
         for event in ctx.act(request, "series.compare", settings=wanted):
             if event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "pair":
                 plain, styled = (ctx.file(each.path) for each in event.pictures)
-                yield (
-                    "",
-                    ctx.render(
-                        "create_versus", plain=plain, styled=styled, prompt=event.pictures[0].settings["prompt"]
-                    ),
-                )
+                prompt = event.pictures[0].settings["prompt"]
+                yield "", ctx.render("create_versus", plain=plain, styled=styled, prompt=prompt)
             else:
                 yield ctx.render("create_status", text=t("create.drawing"), part=event.part), ""
 
-    def draw_grid(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
-        wanted = [
-            {
-                "by": axis,
-                "values": [each.strip() for each in text.split("|" if axis == "prompt" else ",") if each.strip()],
-            }
-            for axis, text in zip(fields[:3], fields[3:6], strict=True)
-            if axis != "none"
-        ]
+    ctx.on(go.click, compare, form.shape, [status, both], show_progress="hidden", concurrency_limit=None)
+
+
+def _grid(ctx: Context, form: Form) -> None:
+    t = ctx.t
+    choices = [(t(f"create.axis_{each}"), each) for each in AXES]
+    axes, values = [], []
+    for number, name in enumerate(("x", "y", "z")):
+        with gr.Row():
+            axis = "none" if number else "all_styles"
+            axes.append(gr.Dropdown(label=t(f"create.grid_{name}"), choices=choices, value=axis))
+            first = "" if number else "0, 50, 100"
+            values.append(gr.Textbox(label=t("create.grid_values"), value=first, max_length=1000))
+    go = gr.Button(t("create.grid_go"), elem_id="grid")
+    status, sheet = gr.HTML(), gr.HTML()
+
+    def draw(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
+        wanted = [_axis(by, text) for by, text in zip(fields[:3], fields[3:6], strict=True) if by != "none"]
         prompts: list[str] = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
-        shared = settings((fields[6] or "".join(prompts[:1]), *fields[7:]), request)
+        shared = form.settings(ctx, request, (fields[6] or "".join(prompts[:1]), *fields[7:]))
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
         for event in ctx.act(request, "series.grid", settings=shared, axes=wanted):
             if event.event == "failed":
@@ -75,12 +72,10 @@ def build(ctx: Context, shape: list[Any], settings: Callable[[tuple[Any, ...], g
             else:
                 yield ctx.render("create_status", text=t("create.drawing"), part=event.part), ""
 
-    ctx.on(go.click, compare, shape, [status, both], show_progress="hidden", concurrency_limit=None)
-    ctx.on(
-        grid.click,
-        draw_grid,
-        [*axes, *values, *shape],
-        [grid_status, sheet],
-        show_progress="hidden",
-        concurrency_limit=None,
-    )
+    given, shown = [*axes, *values, *form.shape], [status, sheet]
+    ctx.on(go.click, draw, given, shown, show_progress="hidden", concurrency_limit=None)
+
+
+def _axis(by: str, text: str) -> dict[str, Any]:
+    values = [each.strip() for each in text.split("|" if by == "prompt" else ",")]
+    return {"by": by, "values": [each for each in values if each]}

@@ -12,7 +12,7 @@ __all__ = ["build"]
 SHOWN = 24
 
 
-def build(ctx: Context, tab: gr.Tab) -> None:
+def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
     with gr.Row():
         search = gr.Textbox(label=ctx.t("create.search"), max_length=200)
         starred = gr.Checkbox(label=ctx.t("create.only_starred"))
@@ -20,7 +20,7 @@ def build(ctx: Context, tab: gr.Tab) -> None:
     grid, about = pickable(), gr.HTML()
     chosen, last = gr.State(""), gr.State("")
     with gr.Row():
-        star = gr.Button(ctx.t("create.star_toggle"), size="sm", visible=False)
+        star = gr.Button(ctx.t("create.star_toggle"), size="sm", visible=False, elem_classes=ctx.needs("pictures.star"))
         older = gr.Button(ctx.t("create.older"), size="sm")
 
     def show(text: str, only_starred: bool, only_mine: bool, before: str, request: gr.Request) -> tuple[str, str]:
@@ -49,7 +49,7 @@ def build(ctx: Context, tab: gr.Tab) -> None:
             gr.Info(ctx.t("create.starred" if on else "create.unstarred"))
 
     filters: list[Any] = [search, starred, mine]
-    for event in (tab.select, search.submit, starred.input, mine.input):
+    for event in (page.load, tab.select, search.submit, starred.input, mine.input):
         ctx.on(event, newest, filters, [grid, last], show_progress="hidden")
     ctx.on(older.click, show, [*filters, last], [grid, last])
     ctx.on(grid.select, choose, None, [chosen, about], show_progress="hidden")

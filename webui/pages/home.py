@@ -1,8 +1,8 @@
-"""Home: three doors, what runs, what waits for me, and a tour for the first visit."""
+"""Home: three doors, what runs, what waits for me, and a tour that is there until it is closed."""
 
 import gradio as gr
 
-from webui.components import banner, heading, shots
+from webui.components import banner, heading, may_look, shots
 from webui.context import Context
 
 __all__ = ["NAME", "build"]
@@ -12,15 +12,11 @@ NAME = "home"
 
 def build(ctx: Context, page: gr.Blocks) -> None:
     heading(ctx, ctx.t("home.what_next"))
-    tour = gr.HTML(visible=False)
-    close = gr.Button(ctx.t("home.tour_close"), size="sm", visible=False)
+    may_look(ctx, "pictures.draw", ctx.t("home.look"))
+    _tour(ctx, page)
     gr.HTML(ctx.render("doors"))
     banner(ctx, page)
     waiting, running, recent = gr.HTML(), gr.HTML(), gr.HTML()
-
-    def load(request: gr.Request) -> tuple[object, object]:
-        new = ctx.act(request, "users.preferences")["tour"]
-        return gr.update(visible=new, value=ctx.render("tour")), gr.update(visible=new)
 
     def refresh(request: gr.Request) -> tuple[str, str, str]:
         review = ctx.act(request, "review.queue")
@@ -32,11 +28,31 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             shots(ctx, [ctx.shot(each) for each in pictures], title=ctx.t("home.recent")),
         )
 
-    def seen(request: gr.Request) -> tuple[object, object]:
-        ctx.act(request, "users.prefer", tour=False)
-        return gr.update(visible=False), gr.update(visible=False)
+    for event in (page.load, gr.Timer(5).tick):
+        ctx.on(event, refresh, None, [waiting, running, recent], show_progress="hidden")
 
-    ctx.on(page.load, load, None, [tour, close], show_progress="hidden")
-    ctx.on(page.load, refresh, None, [waiting, running, recent], show_progress="hidden")
-    ctx.on(close.click, seen, None, [tour, close])
-    ctx.on(gr.Timer(5).tick, refresh, None, [waiting, running, recent], show_progress="hidden")
+
+def _tour(ctx: Context, page: gr.Blocks) -> None:
+    """Put the first steps on the page, and the buttons that close them and bring them back."""
+    tour = gr.HTML(visible=False)
+    with gr.Row(elem_classes=ctx.needs("pictures.draw")):
+        close = gr.Button(ctx.t("home.tour_close"), size="sm", visible=False)
+        again = gr.Button(ctx.t("home.tour_again"), size="sm", visible=False)
+
+    def show(on: bool) -> list[object]:
+        return [gr.update(visible=on, value=ctx.render("tour")), gr.update(visible=on), gr.update(visible=not on)]
+
+    def load(request: gr.Request) -> list[object]:
+        return show(ctx.act(request, "users.preferences")["tour"])
+
+    def turn(on: bool) -> object:
+        def keep(request: gr.Request) -> list[object]:
+            ctx.act(request, "users.prefer", tour=on)
+            return show(on)
+
+        return keep
+
+    parts = [tour, close, again]
+    ctx.on(page.load, load, None, parts, show_progress="hidden")
+    ctx.on(close.click, turn(False), None, parts, show_progress="hidden")
+    ctx.on(again.click, turn(True), None, parts, show_progress="hidden")

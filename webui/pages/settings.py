@@ -1,4 +1,4 @@
-"""Settings: one's language and tour, base models, users, tokens for scripts."""
+"""Settings: one's language, base models, users, tokens for scripts."""
 
 from typing import Any
 
@@ -35,9 +35,7 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
         choices=[(name, code) for code, name in LANGUAGES.items()],
         value=ctx.t.language,
     )
-    with gr.Row():
-        tour = gr.Button(ctx.t("settings.tour"))
-        leave = gr.Button(ctx.t("settings.sign_out"), visible=False)
+    leave = gr.Button(ctx.t("settings.sign_out"), visible=False)
     label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
     make = gr.Button(ctx.t("settings.token_make"))
     secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
@@ -50,10 +48,6 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     def choose(code: str, request: gr.Request) -> None:
         ctx.act(request, "users.prefer", language=code)
 
-    def again(request: gr.Request) -> None:
-        ctx.act(request, "users.prefer", tour=True)
-        gr.Info(ctx.t("settings.tour_again"))
-
     def token(name: str, request: gr.Request) -> Any:
         return gr.update(value=ctx.act(request, "users.token", label=name)["token"], visible=True)
 
@@ -61,7 +55,6 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(language.input, choose, language, None).then(
         None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
     )
-    ctx.on(tour.click, again, None, None)
     leave.click(None, None, None, js=LEAVE, api_visibility="private")
     ctx.on(make.click, token, label, secret)
 
