@@ -11,6 +11,7 @@ from webui.users import allows
 __all__ = ["build"]
 
 KINDS = ("exact", "compact", "recipe", "merged")
+PRECISIONS = ("fp16", "bf16", "fp32", "fp8")
 
 
 def build(
@@ -20,9 +21,9 @@ def build(
     name = gr.Textbox(label=t("blend.name_it"), max_length=64)
     kind = gr.Radio(label=t("blend.kind"), value="exact", choices=[(t(f"blend.kind_{each}"), each) for each in KINDS])
     keep = gr.Slider(50, 100, value=99, step=1, label=t("blend.keep"), info=t("blend.keep_info"), visible=False)
-    precision = gr.Radio(
-        label=t("blend.precision"), choices=["fp16", "bf16", "fp32", "fp8"], value="fp16", visible=False
-    )
+    with gr.Accordion(t("common.experts"), open=False, visible=False) as experts:
+        precisions = [(t(f"export.{each}"), each) for each in PRECISIONS]
+        precision = gr.Radio(precisions, value="fp16", label=t("blend.precision"), info=t("export.precision_info"))
     go = gr.Button(t("blend.freeze"), variant="primary", elem_id="freeze")
     job = gr.State("")
     status = gr.HTML(elem_id="frozen")
@@ -68,6 +69,6 @@ def build(
 
     for event in (page.load, status.change):
         ctx.on(event, listed, None, mine, show_progress="hidden")
-    ctx.on(kind.input, which, kind, [keep, precision], show_progress="hidden")
+    ctx.on(kind.input, which, kind, [keep, experts], show_progress="hidden")
     ctx.on(go.click, freeze, [name, kind, keep, precision, *inputs], [job, status, clock], show_progress="hidden")
     ctx.on(clock.tick, look, job, [status, clock], show_progress="hidden")

@@ -1,0 +1,81 @@
+"""Where a mix comes from: what is suggested or asked for, one of three that were kept, or a recipe."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from webui.context import Context
+from webui.pages._blend_rows import BlendRows
+from webui.users import allows
+
+__all__ = ["Slots"]
+
+SLOTS = ("A", "B", "C")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """`before` are the styles whose triggers were put into the prompt already."""
+
+    keeps: dict[str, gr.Button]
+    recalls: dict[str, gr.Button]
+    dropped: gr.File
+    before: gr.State
+
+    @classmethod
+    def build(cls, ctx: Context) -> "Slots":
+        t = ctx.t
+        with gr.Row():
+            keeps = {slot: gr.Button(t("blend.keep_slot", slot=slot), size="sm") for slot in SLOTS}
+            recalls = {slot: gr.Button(t("blend.use_slot", slot=slot), size="sm") for slot in SLOTS}
+        dropped = gr.File(label=t("blend.recipe"), file_types=[".json"], type="filepath", height=150)
+        return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))
+
+    def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox) -> None:
+        """Let each of them fill the rows, and styles that are picked bring their trigger words."""
+
+        def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
+            return ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or []), refs or []
+
+        def filled(request: gr.Request, said: str, known: list[str], styles: list[Any]) -> list[Any]:
+            """Fill in a mix that has no prompt of its own: its styles count as picked by hand."""
+            picker, *fields = rows.filled(ctx, request, [dict(each) for each in styles])
+            return [*pick(said, known, picker["value"], request), picker, *fields]
+
+        def arrive(said: str, request: gr.Request) -> list[Any]:
+            if not allows(ctx.user(request), "creator"):
+                return [gr.skip()] * len(outputs)
+            ctx.act(request, "pictures.warm")
+            asked = dict(request.query_params)
+            if not asked.get("from"):
+                return filled(request, said, [], ctx.act(request, "blend.suggest"))
+            found = ctx.act(request, "pictures.reuse", id=asked["from"])
+            picker, *fields = rows.filled(ctx, request, found["styles"])
+            return [found.get("prompt") or gr.update(), picker["value"], picker, *fields]
+
+        def keep(slot: str) -> Any:
+            def run(request: gr.Request, *values: Any) -> None:
+                ctx.act(request, "blend.remember", slot=slot, styles=rows.mix(values[0], values[1:]))
+                gr.Info(ctx.t("blend.kept", slot=slot))
+
+            return run
+
+        def recall(slot: str) -> Any:
+            def run(said: str, known: list[str], request: gr.Request) -> list[Any]:
+                return filled(request, said, known, ctx.act(request, "blend.recall", slot=slot))
+
+            return run
+
+        def opened(path: str | None, said: str, known: list[str], request: gr.Request) -> list[Any]:
+            styles = ctx.act(request, "blend.open_recipe", upload=path).styles if path else []
+            return filled(request, said, known, styles)
+
+        quiet = {"show_progress": "hidden"}
+        outputs, given = [prompt, self.before, *rows.inputs], [prompt, self.before]
+        ctx.on(page.load, arrive, prompt, outputs, **quiet)
+        ctx.on(rows.picker.input, pick, [*given, rows.picker], given, **quiet)
+        ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)
+        for slot in SLOTS:
+            ctx.on(self.keeps[slot].click, keep(slot), rows.inputs, None, **quiet)
+            ctx.on(self.recalls[slot].click, recall(slot), given, outputs, **quiet)
