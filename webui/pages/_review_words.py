@@ -11,7 +11,7 @@ REFERENCES = 12
 """Training pictures that are shown: enough to judge a style by; the library has all."""
 
 
-def shown(ctx: Context, found: Dossier, *, decides: bool, approver: bool) -> str:
+def shown(ctx: Context, found: Dossier, *, approver: bool) -> str:
     """Return the version with its pictures side by side, and why nobody can decide where nobody can."""
     version, t = found.version, ctx.t
     why = ""
@@ -24,7 +24,7 @@ def shown(ctx: Context, found: Dossier, *, decides: bool, approver: bool) -> str
     return ctx.render(
         "review_about",
         version=version,
-        why=why if not decides else "",
+        why=why,
         samples=[(each, ctx.file(each.path)) for each in found.samples],
         references=[(name, ctx.file(path)) for name, path in found.references[:REFERENCES]],
         rights=found.rights,

@@ -8,8 +8,7 @@ import gradio as gr
 from webui.actions.review import CHECKS
 from webui.components import heading
 from webui.context import Context
-from webui.pages._review_words import labels_of, measured, shown
-from webui.users import allows
+from webui.pages._review_desk import Desk, figures_of, pictures_of
 
 __all__ = ["NAME", "build"]
 
@@ -17,110 +16,82 @@ NAME = "review"
 
 
 def build(ctx: Context, page: gr.Blocks) -> None:
-    t = ctx.t
-    heading(ctx, t("review.title"), t("review.intro"))
-    queue, ref = gr.HTML(), gr.State("")
-    with gr.Column(visible=False) as opened:
-        about = gr.HTML()
-        draw = gr.Button(t("review.draw"))
-        drawing, figures = gr.HTML(), gr.HTML(elem_id="figures")
-        measure = gr.Button(t("review.measure"))
-        measuring, clock = gr.HTML(), gr.Timer(2, active=False)
-        with gr.Column(visible=False) as deciding:
-            gr.HTML(ctx.render("section", title=t("review.checklist"), text=t("review.checklist_info")))
-            checks = gr.CheckboxGroup(label=t("review.checks"), choices=[], elem_classes="checks")
-            reason = gr.Textbox(label=t("review.reason"), info=t("review.reason_info"), lines=2, max_length=2000)
-            with gr.Row(elem_classes="decide"):
-                approve = gr.Button(t("review.approve"), variant="primary", interactive=False, elem_id="approve")
-                back = gr.Button(t("review.send_back"), elem_id="send-back")
-        said = gr.HTML(elem_id="said")
-        with gr.Column(visible=False) as talking:
-            text = gr.Textbox(label=t("review.comment"), max_length=2000)
-            say = gr.Button(t("review.say"))
-    outputs = [queue, ref, opened, about, draw, figures, measure, measuring, clock]
-    outputs += [deciding, checks, reason, approve, said, talking]
+    heading(ctx, ctx.t("review.title"), ctx.t("review.intro"))
+    queue, desk = gr.HTML(), Desk.build(ctx)
 
-    def show(asked: str, request: gr.Request, *, waiting: Any = None) -> tuple[Any, ...]:
-        found = ctx.act(request, "review.show", ref=asked)
-        user, version = ctx.user(request), found.version
-        decides = allows(user, "approver") and version.stage == "in_review" and not version.blocked
-        rows = ctx.act(request, "review.queue") if waiting is None else waiting
-        busy = found.measuring is not None and found.measuring.state in ("queued", "running", "pausing", "stopping")
-        return (
-            ctx.render("review_queue", versions=rows, now=version.ref),
-            version.ref,
-            gr.update(visible=True),
-            shown(ctx, found, decides=decides, approver=allows(user, "approver")),
-            gr.update(visible=allows(user, "creator") and not found.samples),
-            measured(ctx, found),
-            gr.update(
-                visible=allows(user, "trainer") and not busy,
-                value=t("review.measure_again" if found.figures else "review.measure"),
-            ),
-            ctx.render("review_measuring", row=found.measuring),
-            gr.update(active=busy),
-            gr.update(visible=decides),
-            gr.update(choices=[(label, each) for each, label in labels_of(ctx, found)], value=[]),
-            "",
-            gr.update(interactive=False),
-            ctx.render("review_said", said=found.said),
-            gr.update(visible=allows(user, "creator")),
-        )
-
-    def arrive(request: gr.Request) -> tuple[Any, ...]:
+    def arrive(request: gr.Request) -> list[Any]:
         asked = dict(request.query_params).get("ref", "")
-        waiting = ctx.act(request, "review.queue")
         if asked:
-            return show(asked, request, waiting=waiting)
-        return (ctx.render("review_queue", versions=waiting, now=""), *(gr.update() for _ in outputs[1:]))
+            return _all(ctx, request, desk, asked)
+        return [_queue(ctx, request, ""), *[gr.skip()] * len(desk.outputs)]
 
-    def ticked(values: list[str], asked: str, request: gr.Request) -> Any:
+    ctx.on(page.load, arrive, None, [queue, *desk.outputs], show_progress="hidden")
+    _decide(ctx, queue, desk)
+    _judge(ctx, desk)
+
+
+def _all(ctx: Context, request: gr.Request, desk: Desk, ref: str) -> list[Any]:
+    shown = desk.shown(ctx, request, ref)
+    return [_queue(ctx, request, shown[0]), *shown]
+
+
+def _queue(ctx: Context, request: gr.Request, ref: str) -> str:
+    return ctx.render("review_queue", versions=ctx.act(request, "review.queue"), now=ref)
+
+
+def _decide(ctx: Context, queue: gr.HTML, desk: Desk) -> None:
+    """Let a version be approved once all is ticked, or sent back."""
+
+    def ticked(values: list[str], ref: str, request: gr.Request) -> Any:
         """Let a style be approved once everything is ticked that is really there."""
-        found = ctx.act(request, "review.show", ref=asked) if asked and set(values) == set(CHECKS) else None
+        found = ctx.act(request, "review.show", ref=ref) if ref and set(values) == set(CHECKS) else None
         return gr.update(interactive=bool(found and found.samples and found.version.details.licence))
 
-    def decide(asked: str, values: list[str], why: str, request: gr.Request) -> tuple[Any, ...]:
-        version = ctx.act(request, "review.approve", ref=asked, checks=values, comment=why or "")
-        gr.Info(t("review.is_approved", ref=version.ref))
-        return show(asked, request)
+    def approve(ref: str, values: list[str], why: str, request: gr.Request) -> list[Any]:
+        version = ctx.act(request, "review.approve", ref=ref, checks=values, comment=why or "")
+        gr.Info(ctx.t("review.is_approved", ref=version.ref))
+        return _all(ctx, request, desk, ref)
 
-    def refuse(asked: str, why: str, request: gr.Request) -> tuple[Any, ...]:
-        version = ctx.act(request, "review.send_back", ref=asked, comment=why or "")
-        gr.Info(t("review.went_back", ref=version.ref))
-        return show(asked, request)
+    def refuse(ref: str, why: str, request: gr.Request) -> list[Any]:
+        version = ctx.act(request, "review.send_back", ref=ref, comment=why or "")
+        gr.Info(ctx.t("review.went_back", ref=version.ref))
+        return _all(ctx, request, desk, ref)
 
-    def comment(asked: str, words: str, request: gr.Request) -> tuple[str, str]:
-        ctx.act(request, "library.comment", ref=asked, text=words or "")
-        return ctx.render("review_said", said=ctx.act(request, "review.log", ref=asked)), ""
+    quiet, outputs = {"show_progress": "hidden"}, [queue, *desk.outputs]
+    ctx.on(desk.checks.change, ticked, [desk.checks, desk.ref], desk.approve, **quiet)
+    ctx.on(desk.approve.click, approve, [desk.ref, desk.checks, desk.reason], outputs, **quiet)
+    ctx.on(desk.back.click, refuse, [desk.ref, desk.reason], outputs, **quiet)
 
-    def sample(asked: str, request: gr.Request) -> Iterator[str]:
-        yield ctx.render("create_status", text=t("create.begins"), part=0)
-        for event in ctx.act(request, "library.draw_samples", ref=asked):
+
+def _judge(ctx: Context, desk: Desk) -> None:
+    """Let samples be drawn, the style be measured, and a comment be made."""
+
+    def sample(ref: str, request: gr.Request) -> Iterator[str]:
+        yield ctx.render("create_status", text=ctx.t("create.begins"), part=0)
+        for event in ctx.act(request, "library.draw_samples", ref=ref):
             if event["event"] in ("failed", "stopped"):
-                yield ctx.render("problem", text=event["reason"] or t("review.stopped"), hint=event["hint"])
+                yield ctx.render("problem", text=event["reason"] or ctx.t("review.stopped"), hint=event["hint"])
                 return
-            yield ctx.render("create_status", text=t("create.drawing"), part=event.get("part", 0))
+            yield ctx.render("create_status", text=ctx.t("create.drawing"), part=event.get("part", 0))
         yield ""
 
-    def pictured(asked: str, request: gr.Request) -> tuple[Any, ...]:
-        """Keep ticks and reason: only what the drawing changed is shown anew."""
-        found = show(asked, request)
-        labels = labels_of(ctx, ctx.act(request, "review.show", ref=asked))
-        return found[3], found[4], gr.update(choices=[(label, each) for each, label in labels])
+    def pictured(ref: str, request: gr.Request) -> tuple[Any, ...]:
+        return pictures_of(ctx, request, ctx.act(request, "review.show", ref=ref))
 
-    def begin(asked: str, request: gr.Request) -> tuple[Any, ...]:
-        row = ctx.act(request, "review.measure", ref=asked)
+    def begin(ref: str, request: gr.Request) -> tuple[Any, ...]:
+        row = ctx.act(request, "review.measure", ref=ref)
         return gr.update(visible=False), ctx.render("review_measuring", row=row), gr.update(active=True)
 
-    def look(asked: str, request: gr.Request) -> tuple[Any, ...]:
-        return show(asked, request)[5:9] if asked else (gr.update(), gr.update(), gr.update(), gr.update(active=False))
+    def look(ref: str, request: gr.Request) -> tuple[Any, ...]:
+        return figures_of(ctx, ctx.act(request, "review.show", ref=ref))
+
+    def comment(ref: str, words: str, request: gr.Request) -> tuple[str, str]:
+        ctx.act(request, "library.comment", ref=ref, text=words or "")
+        return ctx.render("review_said", said=ctx.act(request, "review.log", ref=ref)), ""
 
     quiet = {"show_progress": "hidden"}
-    ctx.on(page.load, arrive, None, outputs, **quiet)
-    ctx.on(checks.change, ticked, [checks, ref], approve, **quiet)
-    ctx.on(approve.click, decide, [ref, checks, reason], outputs, **quiet)
-    ctx.on(back.click, refuse, [ref, reason], outputs, **quiet)
-    ctx.on(say.click, comment, [ref, text], [said, text], **quiet)
-    ctx.on(measure.click, begin, ref, [measure, measuring, clock], **quiet)
-    ctx.on(clock.tick, look, ref, [figures, measure, measuring, clock], **quiet)
-    ctx.on(ctx.on(draw.click, sample, ref, drawing, **quiet).then, pictured, ref, [about, draw, checks], **quiet)
+    drawn = ctx.on(desk.draw.click, sample, desk.ref, desk.drawing, **quiet)
+    ctx.on(drawn.then, pictured, desk.ref, desk.pictured, **quiet)
+    ctx.on(desk.measure.click, begin, desk.ref, [desk.measure, desk.measuring, desk.clock], **quiet)
+    ctx.on(desk.clock.tick, look, desk.ref, desk.measured, **quiet)
+    ctx.on(desk.say.click, comment, [desk.ref, desk.text], [desk.said, desk.text], **quiet)
