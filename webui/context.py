@@ -18,7 +18,10 @@ from webui.studio import Studio
 from webui.text import Text
 from webui.users import LOCAL, User
 
-__all__ = ["Context"]
+__all__ = ["REFUSALS", "Context"]
+
+REFUSALS = (StudioError, LoraDiffusionError, DatasetError)
+"""What tells people in a sentence why something was not done."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +57,7 @@ class Context:
             def run_all(*args: P.args, **kwargs: P.kwargs) -> Iterator[Any]:
                 try:
                     yield from function(*args, **kwargs)  # type: ignore[misc]
-                except (StudioError, LoraDiffusionError, DatasetError) as error:
+                except REFUSALS as error:
                     raise self.refusal(error) from error
 
             return run_all  # type: ignore[return-value]
@@ -63,7 +66,7 @@ class Context:
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return function(*args, **kwargs)
-            except (StudioError, LoraDiffusionError, DatasetError) as error:
+            except REFUSALS as error:
                 raise self.refusal(error) from error
 
         return run

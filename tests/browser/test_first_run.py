@@ -33,8 +33,8 @@ def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit
     page.get_by_role("link", name=re.compile("blue paper@1")).click()
 
     page.wait_for_url(re.compile("/en/library"))
-    expect(page.get_by_role("heading", name=re.compile("blue paper v1"), level=2)).to_be_visible()
-    page.get_by_role("button", name="Move to this stage").click()
+    expect(page.get_by_role("heading", name=re.compile("blue paper v1"), level=1)).to_be_visible()
+    page.get_by_role("button", name="Hand in for approval").click()
     page.locator("a[href*='review?ref']").first.click()
 
     page.wait_for_url(re.compile("/en/review"))
