@@ -8,7 +8,6 @@ import gradio as gr
 
 from webui.components import pickable, picked
 from webui.context import Context
-from webui.users import allows
 
 __all__ = ["Results"]
 
@@ -36,7 +35,8 @@ class Results:
     def _judging(self, ctx: Context) -> None:
         """Let an approver say whether the chosen picture may be used."""
         t = ctx.t
-        with gr.Accordion(t("create.judge"), open=False, visible=False) as judgement:
+        judges = ctx.needs("pictures.judge")
+        with gr.Accordion(t("create.judge"), open=False, visible=False, elem_classes=judges) as judgement:
             reason = gr.Textbox(label=t("create.judge_why"), max_length=2000)
             with gr.Row():
                 good = gr.Button(t("create.approve"), size="sm")
@@ -50,10 +50,9 @@ class Results:
 
             return judge
 
-        def may(id: str, request: gr.Request) -> Any:
-            return gr.update(visible=bool(id) and allows(ctx.user(request), "approver"))
-
-        ctx.on(self.chosen.change, may, self.chosen, judgement, show_progress="hidden")
+        ctx.on(
+            self.chosen.change, lambda id: gr.update(visible=bool(id)), self.chosen, judgement, show_progress="hidden"
+        )
         ctx.on(good.click, judging("approved"), [self.chosen, reason], self.picture, show_progress="hidden")
         ctx.on(bad.click, judging("off_brand"), [self.chosen, reason], self.picture, show_progress="hidden")
 

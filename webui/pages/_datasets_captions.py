@@ -33,7 +33,8 @@ class CaptionEdits:
     @classmethod
     def build(cls, ctx: Context) -> "CaptionEdits":
         t = ctx.t
-        with gr.Column(visible=False) as group, gr.Accordion(t("datasets.many"), open=False):
+        edits = ctx.needs("datasets.edit_captions")
+        with gr.Column(visible=False, elem_classes=edits) as group, gr.Accordion(t("datasets.many"), open=False):
             only = gr.Dropdown([], multiselect=True, label=t("datasets.only"), info=t("datasets.only_info"))
             kinds = [(t(f"datasets.edit_{each}"), each) for each in _EDITS]
             kind = gr.Dropdown(kinds, value=_EDITS[0], label=t("datasets.edit"), filterable=False)

@@ -25,7 +25,7 @@ def refreshing(ctx: Context, panel: PicturePanel) -> Any:
         view = ctx.act(request, "datasets.show", id=id, wait=False, **size)
         rest = [history(ctx, request, id), gr.update(choices=[row.file for row in view.pictures])]
         yield [
-            header(ctx, request, view.row),
+            header(ctx, view.row),
             "",
             health(ctx, view) or gr.skip(),
             *rest,
@@ -45,7 +45,7 @@ def checking(ctx: Context) -> Any:
     def check(id: str, resolution: int, request: gr.Request) -> Iterator[list[Any]]:
         size = {"resolution": resolution or None}
         row = ctx.act(request, "datasets.show", id=id, wait=False, **size).row
-        yield [header(ctx, request, row), gr.skip(), gr.skip(), history(ctx, request, id)]
+        yield [header(ctx, row), gr.skip(), gr.skip(), history(ctx, request, id)]
         for doing, found in told(ctx, request, "datasets.show", id=id, **size):
             yield [gr.skip(), doing, health(ctx, found) if found else gr.skip(), gr.skip()]
 

@@ -45,7 +45,7 @@ class PicturePanel:
                 previous = gr.Button(f"← {t('datasets.previous')}", size="sm", min_width=100)
                 after = gr.Button(f"{t('datasets.next')} →", size="sm", min_width=100)
             shown, held, written = gr.HTML(), gr.State(NOTHING), gr.State(0)
-            with gr.Column(visible=False) as tools:
+            with gr.Column(visible=False, elem_classes=ctx.needs("datasets.caption")) as tools:
                 caption = gr.Textbox(
                     label=t("datasets.caption"), info=t("datasets.caption_info"), lines=3, max_length=8000
                 )

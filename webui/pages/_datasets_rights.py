@@ -22,7 +22,8 @@ class RightsForm:
     @classmethod
     def build(cls, ctx: Context) -> "RightsForm":
         t = ctx.t
-        with gr.Column(visible=False) as group, gr.Accordion(t("datasets.rights"), open=False):
+        states = ctx.needs("datasets.rights")
+        with gr.Column(visible=False, elem_classes=states) as group, gr.Accordion(t("datasets.rights"), open=False):
             gr.HTML(ctx.render("datasets_hint", text=t("datasets.rights_info")))
             with gr.Row():
                 fields = [

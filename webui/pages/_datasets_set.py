@@ -39,7 +39,7 @@ class SetDesk:
     @classmethod
     def build(cls, ctx: Context, id: gr.State) -> "SetDesk":
         t = ctx.t
-        with gr.Column(visible=False) as adding:
+        with gr.Column(visible=False, elem_classes=ctx.needs("datasets.add_pictures")) as adding:
             gr.HTML(ctx.render("datasets_hint", text=t("datasets.drop")))
             uploads = gr.File(label=t("datasets.add"), file_count="multiple", type="filepath", height=160)
             taken = gr.HTML()
@@ -51,7 +51,7 @@ class SetDesk:
         captions, rights = CaptionEdits.build(ctx), RightsForm.build(ctx)
         with gr.Accordion(t("datasets.history"), open=False):
             made = gr.HTML()
-            undo = gr.Button(t("datasets.undo"), visible=False)
+            undo = gr.Button(t("datasets.undo"), visible=False, elem_classes=ctx.needs("datasets.undo"))
         sizes = [(t("datasets.resolution_own"), 0), *((t("datasets.resolution_of", n=n), n) for n in _RESOLUTIONS)]
         resolution = gr.Dropdown(sizes, value=0, label=t("datasets.resolution"), filterable=False)
         return cls(

@@ -9,7 +9,7 @@ import gradio as gr
 from webui.checks import WITHDRAWN
 from webui.context import Context
 from webui.pages._datasets_words import advice, reason, said, title
-from webui.users import LOCAL, allows
+from webui.users import LOCAL
 
 __all__ = ["PICKS", "grid", "header", "health", "history", "picture"]
 
@@ -25,11 +25,9 @@ element.addEventListener('click', (event) => {
 """What makes a click on a picture of the grid, or Enter on it, the event `select` with its name."""
 
 
-def header(ctx: Context, request: gr.Request, row: Any) -> str:
+def header(ctx: Context, row: Any) -> str:
     """Return name, owner and counts of a set, with the way to teach it and why it cannot be changed."""
-    creator = allows(ctx.user(request), "creator")
-    note = ctx.t("datasets.read_only") if row.read_only else "" if creator else ctx.t("datasets.look_only")
-    return ctx.render("datasets_head", row=row, may=creator, note=note, local=LOCAL.name)
+    return ctx.render("datasets_head", row=row, local=LOCAL.name)
 
 
 def health(ctx: Context, view: Any) -> str:

@@ -40,14 +40,14 @@ class Live:
         t = ctx.t
         id, seen = gr.State(""), gr.State([])
         status = gr.HTML(elem_id="training")
-        with gr.Row():
+        with gr.Row(elem_classes=ctx.needs("jobs.pause")):
             buttons = {
                 name: gr.Button(
                     t(f"train.{name}"), visible=False, elem_id=name, variant="stop" if name == "stop" else "secondary"
                 )
                 for name in BUTTONS
             }
-        with gr.Row(visible=False) as moves:
+        with gr.Row(visible=False, elem_classes=ctx.needs("jobs.move")) as moves:
             up, down = gr.Button(t("train.up")), gr.Button(t("train.down"))
         strip = gr.HTML()
         when = gr.Slider(1, 2, value=1, step=1, label=t("train.look_at"), info=t("train.look_at_info"), visible=False)

@@ -41,7 +41,7 @@ class Wizard:
             with gr.Step(t("train.rights"), id=1):
                 rights = Rights.build(ctx)
                 second = _moves(ctx, 1)
-            with gr.Step(t("train.look"), id=2):
+            with gr.Step(t("train.looks"), id=2):
                 name = gr.Textbox(
                     label=t("train.style_name"),
                     info=t("train.style_name_info"),

@@ -7,6 +7,7 @@ import gradio as gr
 
 from webui.components import heading, problem
 from webui.context import Context
+from webui.users import allows
 
 __all__ = ["NAME", "build"]
 
@@ -40,7 +41,7 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
     table = gr.HTML()
     chosen = gr.Dropdown(label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None)
     names = ("pause", "resume", "stop", "retry", "up", "down", "remove")
-    with gr.Row():
+    with gr.Row(elem_classes=ctx.needs("jobs.stop")):
         buttons = {name: gr.Button(ctx.t(f"activity.{name}"), visible=False) for name in names}
 
     def show(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
@@ -52,9 +53,10 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
     def offer(job: str | None, request: gr.Request) -> list[Any]:
         """Show what can be done with a job in its state."""
         row = ctx.act(request, "jobs.show", id=job) if job else None
-        can = CAN.get(row.state, ()) if row else ()
+        user = ctx.user(request)
+        can = CAN.get(row.state, ()) if row and (row.owner == user.name or allows(user, "admin")) else ()
         if row and row.kind != "train" and row.state == "running":
-            can = ("stop",)
+            can = can[-1:]  # to stop it
         return [gr.update(visible=name in can) for name in names]
 
     def doing(name: str, **more: Any) -> Any:
@@ -78,7 +80,7 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
 def _audit(ctx: Context, page: gr.Blocks) -> None:
     oldest = gr.State(0)
     with gr.Row():
-        verify = gr.Button(ctx.t("activity.verify"), variant="primary")
+        verify = gr.Button(ctx.t("activity.verify"), variant="primary", elem_classes=ctx.needs("system.verify"))
         earlier = gr.Button(ctx.t("activity.earlier"))
     verdict, table = gr.HTML(), gr.HTML()
 
@@ -102,7 +104,7 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
 
 def _disk(ctx: Context, page: gr.Blocks) -> None:
     table = gr.HTML()
-    clean = gr.Button(ctx.t("activity.clean"))
+    clean = gr.Button(ctx.t("activity.clean"), elem_classes=ctx.needs("system.clean"))
 
     def show(request: gr.Request) -> str:
         found = ctx.act(request, "system.disk")

@@ -20,7 +20,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     id, target = gr.State(""), gr.Textbox(visible="hidden", container=False)  # a State is unknown to the browser
     with gr.Column() as shelf:
         heading(ctx, ctx.t("datasets.title"), ctx.t("datasets.intro"))
-        with gr.Row(equal_height=True, visible=False) as new:
+        with gr.Row(equal_height=True, elem_classes=ctx.needs("datasets.create")):
             name = gr.Textbox(
                 label=ctx.t("datasets.new"), placeholder=ctx.t("datasets.new_hint"), max_length=80, scale=3
             )
@@ -29,28 +29,14 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     with gr.Column(visible=False) as one:
         head = gr.HTML()
         desk = SetDesk.build(ctx, id)
-        with gr.Row():
+        with gr.Row(elem_classes=ctx.needs("datasets.remove")):
             copy = gr.Button(ctx.t("datasets.copy"), visible=False)
             remove = gr.Button(ctx.t("datasets.remove"), visible=False)
             sure = gr.Button(ctx.t("datasets.remove_sure"), variant="stop", visible=False)
             keep = gr.Button(ctx.t("datasets.remove_keep"), visible=False)
 
     def load(request: gr.Request) -> list[Any]:
-        asked = request.query_params.get("id", "")
-        row = _find(ctx, request, asked)
-        creator = allows(ctx.user(request), "creator")
-        may = creator and row is not None and not row.read_only
-        return [
-            asked if row else "",
-            gr.update(visible=row is None),
-            gr.update(visible=creator),
-            "" if row else _list(ctx, request, gone=bool(asked)),
-            gr.update(visible=row is not None),
-            header(ctx, request, row) if row else "",
-            gr.update(visible=creator and row is not None and row.read_only),
-            gr.update(visible=may),
-            *[gr.update(visible=may)] * len(desk.tools),
-        ]
+        return _arrive(ctx, request, len(desk.tools))
 
     def create_set(name: str, request: gr.Request) -> str:
         return str(ctx.act(request, "datasets.create", name=name).id)
@@ -65,7 +51,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     def asking(asked: bool) -> Any:
         return lambda: [gr.update(visible=not asked), gr.update(visible=asked), gr.update(visible=asked)]
 
-    outputs = [id, shelf, new, sets, one, head, copy, remove, *desk.tools]
+    outputs = [id, shelf, sets, one, head, copy, remove, *desk.tools]
     loaded = ctx.on(page.load, load, None, outputs, show_progress="hidden")
     desk.bind(ctx, loaded.then, head)
     ctx.on(remove.click, asking(True), None, [remove, sure, keep], show_progress="hidden")
@@ -78,6 +64,23 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ):
         done = ctx.on(event, function, given, target)
         done.success(None, target, None, js=_GO.replace("ROOT", ctx.root), api_visibility="private")
+
+
+def _arrive(ctx: Context, request: gr.Request, tools: int) -> list[Any]:
+    """Return what shows the set that the address names, or the list."""
+    asked = request.query_params.get("id", "")
+    row = _find(ctx, request, asked)
+    may, user = row is not None and not row.read_only, ctx.user(request)
+    return [
+        asked if row else "",
+        gr.update(visible=row is None),
+        "" if row else _list(ctx, request, gone=bool(asked)),
+        gr.update(visible=row is not None),
+        header(ctx, row) if row else "",
+        gr.update(visible=not may),
+        gr.update(visible=may and (row.owner == user.name or allows(user, "admin"))),
+        *[gr.update(visible=may)] * tools,
+    ]
 
 
 _GO = "(id) => { location.href = 'ROOT/datasets' + (id ? '?id=' + encodeURIComponent(id) : ''); }"

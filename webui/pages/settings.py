@@ -24,7 +24,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             _mine(ctx, page)
         with gr.Tab(ctx.t("settings.bases")):
             _bases(ctx, page)
-        with gr.Tab(ctx.t("settings.users")):
+        with gr.Tab(ctx.t("settings.users"), elem_id=f"users-{ctx.needs('users.add')}"):
             _users(ctx, page)
 
 
@@ -36,14 +36,15 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
         value=ctx.t.language,
     )
     leave = gr.Button(ctx.t("settings.sign_out"), visible=False)
-    label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
-    make = gr.Button(ctx.t("settings.token_make"))
-    secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
+    with gr.Column(visible=False) as tokens:
+        label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
+        make = gr.Button(ctx.t("settings.token_make"))
+        secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
 
-    def load(request: gr.Request) -> tuple[str, Any]:
+    def load(request: gr.Request) -> tuple[str, Any, Any]:
         user = ctx.user(request)
-        alone = user == LOCAL
-        return ctx.render("settings_who", user=user, alone=alone), gr.update(visible=not alone)
+        shown = gr.update(visible=user != LOCAL)
+        return ctx.render("settings_who", user=user, alone=user == LOCAL), shown, shown
 
     def choose(code: str, request: gr.Request) -> None:
         ctx.act(request, "users.prefer", language=code)
@@ -51,7 +52,7 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     def token(name: str, request: gr.Request) -> Any:
         return gr.update(value=ctx.act(request, "users.token", label=name)["token"], visible=True)
 
-    ctx.on(page.load, load, None, [who, leave], show_progress="hidden")
+    ctx.on(page.load, load, None, [who, leave, tokens], show_progress="hidden")
     ctx.on(language.input, choose, language, None).then(
         None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
     )
@@ -62,9 +63,10 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
 def _bases(ctx: Context, page: gr.Blocks) -> None:
     gr.HTML(ctx.render("note", text=ctx.t("settings.bases_intro")))
     table = gr.HTML()
-    chosen = gr.Dropdown(label=ctx.t("settings.base"), choices=[])
+    chooses = ctx.needs("bases.choose")
+    chosen = gr.Dropdown(label=ctx.t("settings.base"), choices=[], elem_classes=chooses)
     with gr.Row():
-        use = gr.Button(ctx.t("settings.base_use"), variant="primary")
+        use = gr.Button(ctx.t("settings.base_use"), variant="primary", elem_classes=chooses)
         look = gr.Button(ctx.t("settings.bases_look"))
 
     def show(anew: bool, request: gr.Request) -> tuple[str, Any]:
@@ -105,7 +107,7 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
 
     def show(request: gr.Request) -> tuple[str, str]:
         if ctx.user(request).role != "admin":
-            return ctx.render("note", text=ctx.t("settings.users_admin")), ""
+            return "", ""
         return ctx.render("settings_users", users=ctx.act(request, "users.list")), ""
 
     def load(request: gr.Request) -> tuple[str, str, Any]:

@@ -4,12 +4,11 @@ from typing import Any
 
 import gradio as gr
 
-from webui.components import banner, heading
+from webui.components import banner, heading, may_look
 from webui.context import Context
 from webui.errors import StudioError
 from webui.pages._train_live import Live
 from webui.pages._train_wizard import Wizard
-from webui.users import allows
 
 __all__ = ["NAME", "build"]
 
@@ -20,8 +19,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     t = ctx.t
     heading(ctx, t("train.title"), t("train.intro"))
     banner(ctx, page)
-    note = gr.HTML()
-    with gr.Column(visible=False) as teaching:
+    may_look(ctx, "train.start", t("train.look"))
+    with gr.Column(visible=False, elem_classes=ctx.needs("train.start")) as training:
         wizard = Wizard.build(ctx)
     with gr.Column(visible=False) as watching:
         live = Live.build(ctx)
@@ -29,20 +28,17 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 
     def load(request: gr.Request) -> list[Any]:
         asked = request.query_params.get("job", "")
-        may = allows(ctx.user(request), "trainer")
-        chosen = "" if asked or not may else _set(ctx, request)
-        said = "" if asked or may else ctx.render("banner", text=t("train.not_trainer"))
+        chosen = "" if asked else _set(ctx, request)
         return [
-            said,
-            gr.update(visible=may and not asked),
+            gr.update(visible=not asked),
             gr.update(visible=bool(asked)),
             asked,
             chosen,
-            wizard.shelf(ctx, request, chosen) if may and not asked else "",
+            "" if asked else wizard.shelf(ctx, request, chosen),
             "" if asked else _list(ctx, request),
         ]
 
-    outputs = [note, teaching, watching, live.id, wizard.chosen, wizard.sets, mine]
+    outputs = [training, watching, live.id, wizard.chosen, wizard.sets, mine]
     ctx.on(page.load, load, None, outputs, show_progress="hidden")
 
 
