@@ -45,7 +45,7 @@ def test_what_is_dropped_is_shown_and_what_is_refused_is_named_as_text(page):
     assert "Much is cut off" in wide.inner_text()
     box, frame = wide.locator(".crop").bounding_box(), wide.locator(".frame").bounding_box()
     assert box["width"] < 0.8 * frame["width"]
-    assert page.get_by_role("link", name="Teach this style").get_attribute("href").startswith("/en/train?dataset=")
+    assert page.get_by_role("link", name="Train a style with it").get_attribute("href").startswith("/en/train?dataset=")
     page.get_by_role("link", name="All sets").click()
     page.locator("a.set-card", has_text="Moons <img src=x").first.wait_for()
     assert page.evaluate("window.ran") is None

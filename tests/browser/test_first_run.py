@@ -13,7 +13,7 @@ STEPS = 24
 
 def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit, tmp_path):
     page = visit.open("/")
-    page.get_by_role("link", name=re.compile("Teach a style")).first.click()
+    page.get_by_role("link", name=re.compile("Train a style")).first.click()
     page.wait_for_url(re.compile("/en/train"))
     teach(page, style="paper", trigger="papyro")
 

@@ -78,15 +78,22 @@ def test_pages_load_in_about_a_second(visit):
     assert time.monotonic() - began < 15  # 1.5 s alone; the bound tells a hang from a busy machine
 
 
-def test_the_tour_shows_once(visit):
+def test_the_tour_is_closed_and_opened_again_with_the_keyboard_and_leads_to_real_pages(visit):
     page = visit.open("/en/")
     tour = page.get_by_role("region", name="Four steps to begin with")
     tour.wait_for()
-    page.get_by_role("button", name="Close the tour").click()
+    doors = [link.get_attribute("href") for link in tour.get_by_role("link").all()]
+    page.get_by_role("button", name="Close the tour").press("Enter")
     tour.wait_for(state="hidden")
     page = visit.open("/en/")
-    page.wait_for_timeout(SETTLED)
+    again = page.get_by_role("button", name="Show the tour")
+    again.wait_for()
     assert not tour.is_visible()
+    again.press("Enter")
+    tour.wait_for()
+    assert len(doors) == 4
+    for door in doors:
+        visit.open(door)
 
 
 def test_a_page_is_walked_with_the_keyboard_alone(visit):
@@ -96,4 +103,4 @@ def test_a_page_is_walked_with_the_keyboard_alone(visit):
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.innerText?.trim() || ''"))
-    assert {"Make images", "Stop"} <= reached
+    assert {"Create pictures", "Stop"} <= reached

@@ -36,7 +36,8 @@ class More:
                 lock = gr.Checkbox(label=t("create.seed_lock"), info=t("create.seed_info"), value=False)
             steps = gr.Slider(1, 100, value=20, step=1, label=t("create.steps"), info=t("create.steps_info"))
             guidance = gr.Slider(0, 20, value=7.5, step=0.5, label=t("create.guidance"), info=t("create.guidance_info"))
-            sampler = gr.Dropdown(label=t("create.sampler"), choices=[(t("create.sampler_own"), "")], value="")
+            samplers = [(t("create.sampler_own"), "")]
+            sampler = gr.Dropdown(samplers, value="", label=t("create.sampler"), info=t("create.sampler_info"))
             start = gr.Image(
                 label=t("create.start"), type="filepath", sources=["upload", "clipboard"], height=180, buttons=[]
             )

@@ -37,7 +37,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
                 _create_history.build(ctx, page, history)
     form.bind(ctx, page)
     _arrive(ctx, page, form, tabs)
-    _draw(ctx, form, results)
+    _draw(ctx, form, results, vary)
 
     def keep(id: str, request: gr.Request) -> None:
         if id:
@@ -47,8 +47,6 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     quiet = {"show_progress": "hidden"}
     ctx.on(results.chosen.change, lambda id: gr.update(visible=bool(id)), results.chosen, deeds, **quiet)
     ctx.on(star.click, keep, results.chosen, None, **quiet)
-    again = [form.more.lock, form.count]
-    ctx.on(vary.click, lambda: (gr.update(value=False), gr.update(value=4)), None, again, **quiet)
 
 
 def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
@@ -69,8 +67,8 @@ def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
     ctx.on(page.load, arrive, None, [tabs, *form.filled], show_progress="hidden")
 
 
-def _draw(ctx: Context, form: Form, results: Results) -> None:
-    """Let the buttons begin and end a drawing."""
+def _draw(ctx: Context, form: Form, results: Results, vary: gr.Button) -> None:
+    """Let the buttons begin and end a drawing, and one draw four with other start numbers."""
 
     def draw(request: gr.Request, ids: list[str], *values: Any) -> Iterator[tuple[Any, ...]]:
         wanted = form.settings(ctx, request, values)
@@ -81,6 +79,11 @@ def _draw(ctx: Context, form: Form, results: Results) -> None:
         stopped = ctx.act(request, "pictures.stop")
         return ctx.render("note", text=ctx.t("create.stopping" if stopped else "create.nothing_to_stop"))
 
+    def loosen() -> tuple[Any, Any]:
+        return gr.update(value=False), gr.update(value=4)
+
     free = {"show_progress": "hidden", "concurrency_limit": None}
-    ctx.on(form.go.click, draw, [results.ids, *form.shape], results.outputs, **free)
+    varied = ctx.on(vary.click, loosen, None, [form.more.lock, form.count], show_progress="hidden")
+    for event in (form.go.click, varied.then):
+        ctx.on(event, draw, [results.ids, *form.shape], results.outputs, **free)
     ctx.on(form.stop.click, halt, None, results.status, **free)
