@@ -1,10 +1,23 @@
 """What pages offer is what the rules allow."""
 
+from types import SimpleNamespace
+
+from datasets_tools.finding import warns
 from lora_diffusion.library import MOVES
 from webui.actions import actions
+from webui.context import Context
+from webui.pages._datasets_words import grouped, said
 from webui.pages._library_versions import NEXT
+from webui.studio import Studio
+from webui.text import Text
 from webui.theme import roles
 from webui.users import ROLES
+
+
+PICTURE = {
+    "src": "",
+    "row": SimpleNamespace(file="a.png", caption="", crop=None, excluded=False, size=None, rights_problem=""),
+}
 
 
 def test_the_library_offers_the_stages_that_may_follow():
@@ -19,3 +32,15 @@ def test_a_role_sees_what_it_may_do_and_the_notes_for_those_below_are_gone():
             assert (f".for-{each}," in rule) != allowed
             assert (f".below-{each}" in rule) == allowed
     assert {each.role for each in actions().values()} <= set(ROLES)
+
+
+def test_the_same_finding_on_twenty_pictures_is_one_line_that_opens(tmp_path):
+    ctx = Context(Studio(tmp_path), Text("en"), "/en")
+    found = [warns("image-tiny", f"{number}.png", f"it is {number} pixels wide", "use another") for number in range(20)]
+    found.insert(3, warns("image-blurred", "7.png", "it is blurred", "use another"))
+    groups = grouped(said(ctx, one) for one in found)
+    assert [len(group) for group in groups] == [20, 1]
+    shown = ctx.render("datasets_picture", each={**PICTURE, "groups": groups}, rights=[])
+    assert shown.count("Tiny picture") == 1
+    assert "20 times: 0.png, 1.png, 2.png and 17 more" in shown
+    assert shown.count("pixels wide") == 20

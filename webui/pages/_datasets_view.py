@@ -8,7 +8,7 @@ import gradio as gr
 
 from webui.checks import WITHDRAWN
 from webui.context import Context
-from webui.pages._datasets_words import advice, reason, said, title
+from webui.pages._datasets_words import advice, grouped, reason, said, title
 from webui.users import LOCAL
 
 __all__ = ["PICKS", "grid", "header", "health", "history", "picture"]
@@ -43,7 +43,7 @@ def health(ctx: Context, view: Any) -> str:
         health=view.health,
         changes=changes,
         reasons=[reason(ctx, each) for each in view.health.reasons],
-        whole=[said(ctx, one) for one in view.health.findings],
+        whole=grouped(said(ctx, one) for one in view.health.findings),
         obstacles=_obstacles(ctx, [each for each in view.pictures if not each.excluded]),
     )
 
@@ -66,7 +66,13 @@ def history(ctx: Context, request: gr.Request, id: str) -> str:
 
 def _shown(ctx: Context, row: Any) -> dict[str, Any]:
     findings = [said(ctx, one) for one in row.findings if one.code != "image-excluded"]
-    return {"row": row, "src": ctx.file(row.path), "box": _box(row.crop), "findings": findings}
+    return {
+        "row": row,
+        "src": ctx.file(row.path),
+        "box": _box(row.crop),
+        "findings": findings,
+        "groups": grouped(findings),
+    }
 
 
 def _box(crop: Sequence[float] | None) -> str:

@@ -1,5 +1,6 @@
 """What the checks found, in the words of the page: titles and advice in the visitor's language."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -7,7 +8,7 @@ from datasets_tools import Finding, title_of
 from webui.context import Context
 from webui.text import catalogue
 
-__all__ = ["Said", "advice", "reason", "said", "title"]
+__all__ = ["Said", "advice", "grouped", "reason", "said", "title"]
 
 _LOOKS = {"blocks": ("blocked", "✖"), "warns": ("in_review", "!"), "notes": ("draft", "i")}
 """Severity -> colour of its badge, and the sign that says the same without colour."""
@@ -40,6 +41,14 @@ def said(ctx: Context, one: Finding) -> Said:
         remedy=one.remedy,
         advice=advice(ctx, one.code),
     )
+
+
+def grouped(found: Iterable[Said]) -> list[list[Said]]:
+    """Return findings of one kind together, in the order in which the kinds first come."""
+    groups: dict[tuple[str, str], list[Said]] = {}
+    for one in found:
+        groups.setdefault((one.severity, one.title), []).append(one)
+    return list(groups.values())
 
 
 def title(ctx: Context, code: str) -> str:

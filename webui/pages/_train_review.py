@@ -9,6 +9,7 @@ import gradio as gr
 from webui.components import problem
 from webui.context import Context
 from webui.errors import StudioError
+from webui.pages._datasets_words import grouped
 from webui.pages._train_words import said
 from webui.pages._train_work import asking
 
@@ -45,7 +46,7 @@ class Review:
                         doing = ctx.render("train_doing", text=ctx.t("train.checking"), seconds=seconds)
                         yield [doing, gr.skip()]
                     else:
-                        findings = [said(ctx, one) for one in found.findings]
+                        findings = grouped(said(ctx, one) for one in found.findings)
                         shown = ctx.render(
                             "train_review", facts=facts, findings=findings, blocked=found.blocked, name=name.strip()
                         )

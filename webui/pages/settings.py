@@ -6,6 +6,7 @@ import gradio as gr
 
 from webui.components import heading
 from webui.context import Context
+from webui.pages._settings_tokens import tokens
 from webui.text import LANGUAGES
 from webui.users import LOCAL
 
@@ -36,10 +37,7 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
         value=ctx.t.language,
     )
     leave = gr.Button(ctx.t("settings.sign_out"), visible=False)
-    with gr.Column(visible=False) as tokens:
-        label = gr.Textbox(label=ctx.t("settings.token_label"), info=ctx.t("settings.token_info"), max_length=80)
-        make = gr.Button(ctx.t("settings.token_make"))
-        secret = gr.Textbox(label=ctx.t("settings.token"), interactive=False, visible=False, buttons=["copy"])
+    mine = tokens(ctx, page)
 
     def load(request: gr.Request) -> tuple[str, Any, Any]:
         user = ctx.user(request)
@@ -49,15 +47,11 @@ def _mine(ctx: Context, page: gr.Blocks) -> None:
     def choose(code: str, request: gr.Request) -> None:
         ctx.act(request, "users.prefer", language=code)
 
-    def token(name: str, request: gr.Request) -> Any:
-        return gr.update(value=ctx.act(request, "users.token", label=name)["token"], visible=True)
-
-    ctx.on(page.load, load, None, [who, leave, tokens], show_progress="hidden")
+    ctx.on(page.load, load, None, [who, leave, mine], show_progress="hidden")
     ctx.on(language.input, choose, language, None).then(
         None, language, None, js="(code) => { location.href = `/${code}/settings`; }"
     )
     leave.click(None, None, None, js=LEAVE, api_visibility="private")
-    ctx.on(make.click, token, label, secret)
 
 
 def _bases(ctx: Context, page: gr.Blocks) -> None:
