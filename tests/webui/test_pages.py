@@ -13,7 +13,6 @@ from webui.text import Text
 from webui.theme import roles
 from webui.users import ROLES
 
-
 PICTURE = {
     "src": "",
     "row": SimpleNamespace(file="a.png", caption="", crop=None, excluded=False, size=None, rights_problem=""),
