@@ -38,7 +38,7 @@ class Picture:
         with gr.Row():
             go = gr.Button(t("blend.go"), variant="primary", elem_id="mix")
             grid = gr.Button(t("blend.grid"), elem_id="weight-grid")
-        status, picture = gr.HTML(), gr.HTML(elem_id="mixed")
+        status, picture = gr.HTML(), gr.HTML(ctx.render("plain", text=t("create.here")), elem_id="mixed")
         seed = gr.Number(
             label=t("create.seed"), info=t("create.seed_info"), value=7, precision=0, minimum=0, maximum=2**53
         )

@@ -28,6 +28,7 @@ class Slots:
         t = ctx.t
         with gr.Row():
             keeps = {slot: gr.Button(t("blend.keep_slot", slot=slot), size="sm") for slot in SLOTS}
+        with gr.Row():
             recalls = {slot: gr.Button(t("blend.use_slot", slot=slot), size="sm") for slot in SLOTS}
         dropped = gr.File(label=t("blend.recipe"), file_types=[".json"], type="filepath", height=150)
         return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))

@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
-from webui.pages._library_words import changes_of
+from webui.pages._library_words import Show, changes_of
 
 __all__ = ["Description"]
 
@@ -48,7 +48,7 @@ class Description:
         percent = [None if each is None else 100 * each for each in weights]
         return [details.trigger, *percent, ", ".join(details.tags), *said]
 
-    def bind(self, ctx: Context, ref: gr.State, show: Any, outputs: list[Any]) -> None:
+    def bind(self, ctx: Context, ref: gr.State, show: Show, outputs: list[Any]) -> None:
         """Let what was written be kept; `show` shows a version on `outputs`."""
 
         def keep(request: gr.Request, name: str, *values: Any) -> list[Any]:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.pages._library_words import Show
 
 __all__ = ["Origin"]
 
@@ -46,7 +47,7 @@ class Origin:
             gr.update(choices=choices, value=None),
         ]
 
-    def bind(self, ctx: Context, ref: gr.State, show: Any, outputs: list[Any]) -> None:
+    def bind(self, ctx: Context, ref: gr.State, show: Show, outputs: list[Any]) -> None:
         """Let a picture be withdrawn by who says why and means it; `show` shows a version on `outputs`."""
 
         def take_back(name: str, sha256: str | None, said: str, meant: bool, request: gr.Request) -> list[Any]:

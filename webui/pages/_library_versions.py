@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.pages._library_words import Show
 
 __all__ = ["Versions"]
 
@@ -21,6 +22,7 @@ NEXT = {
 @dataclass(frozen=True, kw_only=True)
 class Versions:
     timeline: gr.HTML
+    comparing: gr.Column
     other: gr.Dropdown
     compare: gr.Button
     difference: gr.HTML
@@ -33,10 +35,10 @@ class Versions:
     def build(cls, ctx: Context) -> "Versions":
         t = ctx.t
         timeline = gr.HTML()
-        with gr.Row(equal_height=True):
-            other = gr.Dropdown(label=t("library.compare_with"), choices=[], scale=3)
-            compare = gr.Button(t("library.compare"), scale=1)
-        difference = gr.HTML()
+        with gr.Column(visible=False) as comparing:
+            other = gr.Dropdown(label=t("library.compare_with"), choices=[])
+            compare = gr.Button(t("library.compare"))
+            difference = gr.HTML()
         with gr.Column(elem_classes=ctx.needs("library.promote")):
             with gr.Row():
                 stage = gr.Dropdown(label=t("library.stage"), choices=[])
@@ -44,13 +46,13 @@ class Versions:
             with gr.Row():
                 move, back = gr.Button(t("library.move")), gr.Button(t("library.rollback"))
         return cls(
-            timeline=timeline, other=other, compare=compare, difference=difference, stage=stage, reason=reason,
-            move=move, back=back,
+            timeline=timeline, comparing=comparing, other=other, compare=compare, difference=difference,
+            stage=stage, reason=reason, move=move, back=back,
         )  # fmt: skip
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.timeline, self.other, self.difference, self.stage, self.back]
+        return [self.timeline, self.comparing, self.other, self.difference, self.stage, self.back]
 
     def shown(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
         """Return what `outputs` become for a version."""
@@ -59,18 +61,17 @@ class Versions:
         stages = [(ctx.t(f"common.{each}"), each) for each in NEXT[version.stage]]
         return [
             ctx.render("library_versions", versions=versions, now=version.ref),
-            gr.update(choices=others, value=None),
+            gr.update(visible=bool(others)),
+            gr.update(choices=others, value=others[0][1] if others else None),
             "",
             gr.update(choices=stages, value=stages[0][1]),
             gr.update(visible=version.stage == "approved" and not version.current and not version.blocked),
         ]
 
-    def bind(self, ctx: Context, ref: gr.State, show: Any, outputs: list[Any]) -> None:
+    def bind(self, ctx: Context, ref: gr.State, show: Show, outputs: list[Any]) -> None:
         """Let versions be compared, and one be moved to a stage or offered; `show` shows a version on `outputs`."""
 
-        def differ(name: str, second: str | None, request: gr.Request) -> str:
-            if not second:
-                return ctx.render("plain", text=ctx.t("library.compare_pick"))
+        def differ(name: str, second: str, request: gr.Request) -> str:
             found = ctx.act(request, "library.compare", first=name, second=second)
             pairs = [
                 tuple((ctx.file(one.path), one.prompt) if one else ("", "") for one in pair) for pair in found.samples

@@ -1,10 +1,16 @@
 """What a style says about itself as rows of a table, and what a form says about it as an action takes it."""
 
+from collections.abc import Callable
 from typing import Any
+
+import gradio as gr
 
 from webui.context import Context
 
-__all__ = ["changes_of", "facts_of"]
+__all__ = ["Show", "changes_of", "facts_of"]
+
+Show = Callable[[str, gr.Request], list[Any]]
+"""What shows a version by its reference."""
 
 
 def facts_of(ctx: Context, version: Any) -> list[tuple[str, str]]:

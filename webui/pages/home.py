@@ -1,5 +1,7 @@
 """Home: three doors, what runs, what waits for me, and a tour that is there until it is closed."""
 
+from typing import Any
+
 import gradio as gr
 
 from webui.components import banner, heading, may_look, shots
@@ -39,14 +41,14 @@ def _tour(ctx: Context, page: gr.Blocks) -> None:
         close = gr.Button(ctx.t("home.tour_close"), size="sm", visible=False)
         again = gr.Button(ctx.t("home.tour_again"), size="sm", visible=False)
 
-    def show(on: bool) -> list[object]:
+    def show(on: bool) -> list[Any]:
         return [gr.update(visible=on, value=ctx.render("tour")), gr.update(visible=on), gr.update(visible=not on)]
 
-    def load(request: gr.Request) -> list[object]:
+    def load(request: gr.Request) -> list[Any]:
         return show(ctx.act(request, "users.preferences")["tour"])
 
-    def turn(on: bool) -> object:
-        def keep(request: gr.Request) -> list[object]:
+    def turn(on: bool) -> Any:
+        def keep(request: gr.Request) -> list[Any]:
             ctx.act(request, "users.prefer", tour=on)
             return show(on)
 
