@@ -169,7 +169,8 @@ def _same_names(files: Sequence[str]) -> Iterator[Finding]:
 def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
     if others:
         named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
-        reason = f"{len(others)} other file{'s are' if len(others) > 1 else ' is'} not used: {named}"
+        files = "files are" if len(others) > 1 else "file is"
+        reason = f"{len(others)} other {files} not used: {named}"
         yield notes("other-files", "", reason, "nothing, if they are not pictures")
 
 

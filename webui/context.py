@@ -14,6 +14,7 @@ from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
 from webui.actions import WrongArguments, act, actions
 from webui.errors import NotAllowed, StudioError
+from webui.refusals import refusal
 from webui.studio import Studio
 from webui.text import Text
 from webui.users import LOCAL, User
@@ -73,8 +74,9 @@ class Context:
 
     def refusal(self, error: Exception) -> gr.Error:
         """Tell what was refused, and return what ends a handler without a message of Gradio's own, titled Error."""
-        hint = "" if isinstance(error, WrongArguments) else getattr(error, "hint", "")
-        shown = Markup("{}<br>{}").format(str(error), hint) if hint else Markup.escape(str(error))
+        text = self.worded(str(error))
+        hint = "" if isinstance(error, WrongArguments) else self.worded(getattr(error, "hint", ""))
+        shown = Markup("{}<br>{}").format(text, hint) if hint else Markup.escape(text)
         gr.Warning(str(shown), title=self.t("common.did_not_work"), duration=12)
         return gr.Error(str(shown), visible=False, print_exception=False)
 
@@ -86,10 +88,20 @@ class Context:
         """Return the class of what is shown to those alone who may not do an action."""
         return f"below-{actions()[name].role}"
 
+    def worded(self, text: str) -> str:
+        """Return in the language of the page what was refused or told in English."""
+        return refusal(self.t, text)
+
+    def sentence(self, text: str) -> str:
+        """Return `worded` with a capital and a full stop."""
+        told = self.worded(text)
+        return told[:1].upper() + told[1:] + ("" if told.endswith((".", "!", "?", ":")) else ".")
+
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""
         page = _templates().get_template(f"{template}.html.j2")
-        return page.render(t=self.t, root=self.root, needs=self.needs, lacks=self.lacks, **values)
+        own = {"t": self.t, "root": self.root, "needs": self.needs, "lacks": self.lacks}
+        return page.render(**own, worded=self.worded, sentence=self.sentence, **values)
 
     def on(self, event: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Bind a handler to an event: refusals become sentences, and the endpoint is in no public list."""

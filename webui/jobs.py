@@ -168,7 +168,7 @@ class Jobs:
         """Forget a job that ended, with its log; what it made stays. Raises JobError for one that may still run."""
         with self._changing(id) as (db, job):
             if job.state not in ENDED:
-                raise JobError(f"{job.title} is {job.state}", hint="stop it first")
+                raise JobError(f"{job.title} is {job.state} and cannot be removed", hint="stop it first")
             db.execute("DELETE FROM jobs WHERE id = ?", (id,))
         shutil.rmtree(self.folder(id), ignore_errors=True)
 

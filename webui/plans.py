@@ -113,7 +113,7 @@ def _values(plan: TrainPlan) -> Iterator[tuple[str, Any]]:
 
 def _require_own(key: str, value: Any) -> None:
     if key in OWN and value != OWN[key] and not (key == "data.rights" and value == "optional"):
-        raise BadRequest(f"{key}: the studio decides this", hint=f"write {key} = '{OWN[key]}'")
+        raise BadRequest(f"{key}: the studio decides this", hint=f"leave it at {key} = '{OWN[key]}'")
 
 
 def _require_within(key: str, value: Any) -> None:

@@ -120,7 +120,7 @@ class Users:
             rows = {key: connection.execute("select * from tries where key = ?", (key,)).fetchone() for key in keys}
             wait = max((row["free_at"] - now for row in rows.values() if row), default=0.0)
             if wait > 0:
-                raise TooMany("too many tries", hint=f"wait {wait:.0f} s")
+                raise TooMany("too many tries", hint=f"try again in {wait:.0f} s")
             for key, row in rows.items():
                 count = (row["count"] if row else 0) + 1
                 pause = 0.0 if count < FREE_TRIES else min(LONGEST_WAIT, 2.0 ** (count - FREE_TRIES + 1))

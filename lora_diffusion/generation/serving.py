@@ -195,7 +195,7 @@ class _Server:
 def _require_new(request: Draw) -> None:
     for number in range(request.count):
         if request.path(number).exists():
-            raise UsageError(f"{request.path(number)} exists", hint="give the request another id or folder")
+            raise UsageError(f"{request.path(number)} exists already", hint="give the request another id or folder")
 
 
 def _failed(request: str | None, error: LoraDiffusionError | DatasetError) -> dict[str, Any]:

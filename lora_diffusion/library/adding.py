@@ -239,7 +239,8 @@ def _require_picture(path: Path) -> tuple[str, str]:
     with path.open("rb") as file:
         kind = kind_of(file.read(64))
     if kind.format not in _PICTURES:
-        raise UsageError(f"{path} is {kind.name}", hint=f"save it as one of {', '.join(_PICTURES)}")
+        said = f"{path} is {kind.name}, which not every browser shows"
+        raise UsageError(said, hint=f"save it as one of {', '.join(_PICTURES)}")
     return sha256, _PICTURES[kind.format]
 
 

@@ -48,7 +48,7 @@ def describe(store: Store, ref: str, *, by: str, when: str, changes: Mapping[str
     known = [field.name for field in fields(Details)]
     for key in changes:
         if key not in known:
-            raise UsageError(f"a version has no {key!r}", hint=f"{nearest(key, known)}it has {', '.join(known)}")
+            raise UsageError(f"a version has no {key!r}", hint=f"{nearest(key, known)}details are {', '.join(known)}")
     changes = dict(changes)
     picture = changes.get("thumbnail")
     others = {key: each for key, each in _tupled(changes).items() if key != "thumbnail"}
@@ -121,7 +121,8 @@ def rollback(store: Store, name: str, number: int, *, by: str, when: str, reason
         row = find(writing.connection, f"{_only_name(name)}@{number}")
         if row["stage"] != "approved" or row["blocked"]:
             why = f"blocked: {row['blocked']}" if row["blocked"] else row["stage"]
-            raise UsageError(f"{row['name']}@{number} is {why}", hint="go back to an approved version, or approve it")
+            said = f"{row['name']} cannot mean version {number}: it is {why}"
+            raise UsageError(said, hint="go back to an approved version, or approve it")
         writing.put("adapters", id=row["adapter"], current=number)
         writing.finish("rollback", _subject(row))
         return version_of(find(writing.connection, f"{row['name']}@{number}"))

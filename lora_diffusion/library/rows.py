@@ -60,7 +60,7 @@ def find(connection: sqlite3.Connection, ref: str) -> sqlite3.Row:
     wanted = _wanted(adapter, asked.which, numbers)
     if wanted not in numbers:
         held = ", ".join(f"{number} ({stage})" for number, stage in list(numbers.items())[-8:])
-        raise UsageError(f"{adapter['name']} has no version {asked.which}", hint=f"it has {held}")
+        raise UsageError(f"{adapter['name']} has no version {asked.which}", hint=f"versions are {held}")
     row = connection.execute(f"{VERSIONS} WHERE v.adapter = ? AND v.number = ?", (adapter["id"], wanted)).fetchone()
     return row  # type: ignore[no-any-return]
 
@@ -86,7 +86,8 @@ def _unknown_name(connection: sqlite3.Connection, name: str) -> UsageError:
     if close:
         return UsageError(f"the library has no adapter {name!r}", hint=f"did you mean {' or '.join(close)}?")
     held = ", ".join(list(known.values())[:8])
-    return UsageError(f"the library has no adapter {name!r}", hint=f"it has {held}" if held else "it is empty: add one")
+    hint = f"adapters are {held}" if held else "it is empty: add one"
+    return UsageError(f"the library has no adapter {name!r}", hint=hint)
 
 
 def version_of(row: sqlite3.Row) -> Version:

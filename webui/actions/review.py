@@ -279,7 +279,8 @@ def _figure(name: str, score: Mapping[str, Any]) -> Figure:
 
 def _require_in_review(version: Version) -> None:
     if version.stage != "in_review":
-        raise BadRequest(f"{version.ref} is {version.stage}", hint="only what is in review can be decided on")
+        said = f"{version.ref} is {version.stage}, not in review"
+        raise BadRequest(said, hint="only what is in review can be decided on")
 
 
 def _require_facts(found: Dossier) -> None:

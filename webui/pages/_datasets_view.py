@@ -35,7 +35,11 @@ def health(ctx: Context, view: Any) -> str:
     if view.health is None:
         return ""
     changes = [
-        {"points": each.points, "title": title(ctx, each.code), "remedy": advice(ctx, each.code) or each.remedy}
+        {
+            "points": each.points,
+            "title": title(ctx, each.code),
+            "remedy": advice(ctx, each.code) or ctx.sentence(each.remedy),
+        }
         for each in view.health.changes
     ]
     return ctx.render(

@@ -16,7 +16,7 @@ _LOOKS = {"blocks": ("blocked", "✖"), "warns": ("in_review", "!"), "notes": ("
 
 @dataclass(frozen=True, kw_only=True)
 class Said:
-    """A finding as the templates show it. `advice` is empty where the checks' own words serve."""
+    """A finding as the templates show it. `foreign` is the language of a reason that has no words in the page's."""
 
     title: str
     look: str
@@ -24,22 +24,23 @@ class Said:
     severity: str
     file: str
     reason: str
-    remedy: str
+    foreign: str
     advice: str
 
 
 def said(ctx: Context, one: Finding) -> Said:
     """Return a finding with its title and advice in the visitor's language."""
     look, sign = _LOOKS[one.severity]
+    known = ctx.t.language == "en" or ctx.worded(one.reason) != one.reason
     return Said(
         title=title(ctx, one.code),
         look=look,
         sign=sign,
         severity=ctx.t(f"datasets.{one.severity}"),
         file=one.file,
-        reason=one.reason,
-        remedy=one.remedy,
-        advice=advice(ctx, one.code),
+        reason=ctx.sentence(one.reason),
+        foreign="" if known else "en",
+        advice=advice(ctx, one.code) or ctx.sentence(one.remedy),
     )
 
 
