@@ -16,6 +16,7 @@ from lora_diffusion.cli_caption import captions
 from lora_diffusion.cli_evaluate import evaluate
 from lora_diffusion.cli_files import VERBS, Out
 from lora_diffusion.cli_generate import generate, serve
+from lora_diffusion.cli_home import Home, withdrawn_in
 from lora_diffusion.cli_library import library
 from lora_diffusion.cli_plan import plan
 from lora_diffusion.cli_rights import rights
@@ -125,9 +126,13 @@ def train(
     finish: Annotated[
         bool, typer.Option("--finish", help="With --resume: write the adapter of what is saved, without another step.")
     ] = False,
+    home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Train an adapter. Ctrl-C saves the work and stops; --resume continues to the same bytes."""
+    """Train an adapter. Ctrl-C saves the work and stops; --resume continues to the same bytes.
+
+    A picture that was withdrawn in the library is refused, whether a run begins, continues or is finished.
+    """
     from lora_diffusion.progress import Progress
     from lora_diffusion.settings import from_toml
     from lora_diffusion.training.plan import TrainPlan
@@ -139,7 +144,11 @@ def train(
 
     with Progress("train") as progress:
         go_on = loop.finish if finish else loop.resume
-        done = loop.train(read, on_event=progress) if read else go_on(Path(str(resume)), on_event=progress)
+        withdrawn = withdrawn_in(home)
+        if read:
+            done = loop.train(read, on_event=progress, withdrawn=withdrawn)
+        else:
+            done = go_on(Path(str(resume)), on_event=progress, withdrawn=withdrawn)
     found = {
         "run": str(done.run),
         "adapter": str(done.adapter) if done.adapter else None,

@@ -1,15 +1,15 @@
 """What the commands of the library share: where it is, who acts, and NAME@3 wherever an adapter is named."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_diffusion.console import say
+from lora_diffusion.console import answer, say
 from lora_diffusion.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ __all__ = [
     "Home",
     "Reason",
     "Ref",
+    "change",
     "drawn_line",
     "home_folder",
     "line_of",
@@ -29,6 +30,7 @@ __all__ = [
     "person",
     "read_named",
     "utc_now",
+    "withdrawn_in",
 ]
 
 Home = Annotated[
@@ -88,6 +90,26 @@ def opened(home: Path | None) -> "Iterator[Library]":
 
     with Library.open(home_folder(home)) as found:
         yield found
+
+
+def change(
+    home: Path | None, by: str, as_json: bool, do: Callable[..., Any], line: Callable[[Any], str] | None = None
+) -> None:
+    """Do something to the library as somebody and print what came of it, by default as a version.
+
+    `do` is called with the library and the keywords `by` and `when`.
+    """
+    with opened(home) as found:
+        done = do(found, by=person(by), when=utc_now())
+    answer(done.to_dict(), as_json, (line or line_of)(done))
+
+
+def withdrawn_in(home: Path | None) -> Mapping[str, str]:
+    """Return why pictures may no longer be used, by SHA-256; nothing where there is no library."""
+    if not (home_folder(home) / "library.db").is_file():
+        return {}
+    with opened(home) as found:
+        return found.withdrawn()
 
 
 def person(by: str) -> str:

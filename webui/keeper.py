@@ -134,7 +134,7 @@ class Keeper:
                 stdout=out,
                 stderr=log,
                 cwd=self.home,
-                env=processes.environment(),
+                env={**processes.environment(), "LORA_DIFFUSION_HOME": str(self.home.absolute())},
                 start_new_session=True,
             )
 

@@ -221,6 +221,10 @@ class Library:
         """Take a withdrawal back, and return the versions that it touched and nothing else blocks."""
         return tracing.reinstate(self._store, image_sha256, by=by, when=when, reason=reason)
 
+    def withdrawn(self) -> dict[str, str]:
+        """Return the reason for each picture that is withdrawn now, by its SHA-256."""
+        return tracing.withdrawn(self._store)
+
     def withdrawals(self) -> list[Withdrawal]:
         """Return every withdrawn picture with what it touches now, oldest first."""
         return tracing.withdrawals(self._store)

@@ -10,7 +10,7 @@ from lora_diffusion.library.rows import VERSIONS, find, require_hash, version_of
 from lora_diffusion.library.store import Store
 from lora_diffusion.library.values import LibraryPicture, Uses, Version, Withdrawal
 
-__all__ = ["reinstate", "trained_on", "where_used", "withdraw", "withdrawals"]
+__all__ = ["reinstate", "trained_on", "where_used", "withdraw", "withdrawals", "withdrawn"]
 
 _TRAINED = "train"
 
@@ -139,6 +139,12 @@ def _withdrawal(store: Store, connection: sqlite3.Connection, sha256: str, reaso
         descendants=tuple(version_of(row) for row in made),
         pictures=_drawn_with(store, connection, {row["fingerprint"] for row in (*trained, *made)}),
     )
+
+
+def withdrawn(store: Store) -> dict[str, str]:
+    """Return why pictures are withdrawn now, by hash, oldest first."""
+    with store.reading() as connection:
+        return {row["sha256"]: row["reason"] for row in _withdrawn(connection)}
 
 
 def withdrawals(store: Store) -> list[Withdrawal]:

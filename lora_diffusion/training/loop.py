@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
@@ -26,35 +27,45 @@ from lora_diffusion.training.stopping import StopRequest, stop_on_signals
 
 __all__ = ["Trained", "finish", "resume", "train"]
 
-
-def train(plan: TrainPlan, *, on_event: OnEvent = ignore, stop: StopRequest | None = None) -> Trained:
-    """Train an adapter into run.out. Raises before anything is written where the plan cannot work."""
-    return _train(Run.create(plan), on_event, stop)
+Withdrawn = Mapping[str, str]
+_NOTHING: Withdrawn = MappingProxyType({})
 
 
-def resume(folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None = None) -> Trained:
+def train(
+    plan: TrainPlan, *, on_event: OnEvent = ignore, stop: StopRequest | None = None, withdrawn: Withdrawn = _NOTHING
+) -> Trained:
+    """Train an adapter into run.out. Raises before anything is written where the plan cannot work.
+
+    `withdrawn` are reasons by SHA-256: such a picture may not be used, here and when a run is continued or finished.
+    """
+    return _train(Run.create(plan), on_event, stop, withdrawn)
+
+
+def resume(
+    folder: Path, *, on_event: OnEvent = ignore, stop: StopRequest | None = None, withdrawn: Withdrawn = _NOTHING
+) -> Trained:
     """Continue a run from its newest whole snapshot, to the very bytes that it would have given uninterrupted.
 
     On a CPU with the same number of threads and the same build the adapter is bit-identical. Raises SnapshotError
     when the pictures changed meanwhile.
     """
-    return _train(Run.open(folder), on_event, stop)
+    return _train(Run.open(folder), on_event, stop, withdrawn)
 
 
-def finish(folder: Path, *, on_event: OnEvent = ignore) -> Trained:
+def finish(folder: Path, *, on_event: OnEvent = ignore, withdrawn: Withdrawn = _NOTHING) -> Trained:
     """Make the newest whole snapshot of a stopped run its adapter, without a further step.
 
     The adapter says of how many steps it is; with validation.keep = best it is the best up to there. The snapshots
     stay: a `resume` afterwards goes on and ends with the bytes of a run that was never finished early. Raises
     SnapshotError where there is no snapshot, or when the pictures changed meanwhile.
     """
-    with _prepared(Run.open(folder), on_event) as session, _owned(session):
+    with _prepared(Run.open(folder), on_event, withdrawn) as session, _owned(session):
         return session.finish_early()
 
 
-def _train(run: Run, on_event: OnEvent, stop: StopRequest | None) -> Trained:
+def _train(run: Run, on_event: OnEvent, stop: StopRequest | None, withdrawn: Withdrawn) -> Trained:
     request = StopRequest() if stop is None else stop  # one that does not ask yet is false
-    with _prepared(run, on_event) as session:
+    with _prepared(run, on_event, withdrawn) as session:
         session.encode()
         with _owned(session), stop_on_signals(request), _failure_noted(session):
             session.start()
@@ -63,13 +74,13 @@ def _train(run: Run, on_event: OnEvent, stop: StopRequest | None) -> Trained:
 
 
 @contextmanager
-def _prepared(run: Run, on_event: OnEvent) -> Iterator[Session]:
+def _prepared(run: Run, on_event: OnEvent, withdrawn: Withdrawn) -> Iterator[Session]:
     """Hold a session whose model is loaded; nothing is written."""
     run.require_writable()
     run.plan = settled(run.plan)
     accelerator = accelerator_for(run.plan.run)
     try:
-        yield _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore)
+        yield _prepare(run, accelerator, on_event if accelerator.is_main_process else ignore, withdrawn)
     finally:
         release(accelerator)
 
@@ -97,7 +108,7 @@ def _failure_noted(session: Session) -> Iterator[None]:
         raise
 
 
-def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> Session:
+def _prepare(run: Run, accelerator: Any, on_event: OnEvent, withdrawn: Withdrawn) -> Session:
     """Read and load all that the plan names."""
     plan = run.plan
     path = locate(plan.base.path)
@@ -108,6 +119,7 @@ def _prepare(run: Run, accelerator: Any, on_event: OnEvent) -> Session:
         resolution=resolution,
         step=bucket_step,
         today=date.today(),
+        withdrawn=withdrawn,
         journal=Journal(journal_path(plan)),
         on_progress=lambda done, total: on_event(Scanned(done=done, total=total)),
     )

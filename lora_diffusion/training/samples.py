@@ -30,6 +30,7 @@ __all__ = [
     "bucket_rule",
     "bucket_rules",
     "load_sources",
+    "require_not_withdrawn",
     "require_rights",
     "rgb",
     "samples_of",
@@ -97,6 +98,7 @@ def load_sources(
     resolution: int,
     step: int,
     today: date | None = None,
+    withdrawn: Mapping[str, str] | None = None,
     journal: Journal | None = None,
     on_progress: Progress | None = None,
 ) -> Sources:
@@ -104,8 +106,8 @@ def load_sources(
 
     Broken files are named in the log and left out, never fatal for the rest; masks, ordinary and held-out pictures may
     lie inside the folder of the style. With data.rights=require the rights of whatever is trained on are compared with
-    `today`. Pictures that the journal knows are not decoded. Raises PlanError, and NoImages for a folder without
-    pictures.
+    `today`; `withdrawn` are the reasons, by SHA-256, why pictures may not be used at all. Pictures that the journal
+    knows are not decoded. Raises PlanError, and NoImages for a folder without pictures.
     """
     finder = Finder(
         plan=plan,
@@ -119,6 +121,7 @@ def load_sources(
             require_rights(trained, plan.data, today)
     sources = Sources(style=style, regularisation=regularisation, validation=finder.validation())
     for pictures in sources.sets:
+        require_not_withdrawn(pictures, withdrawn or {})
         _log_findings(pictures)
     return sources
 
@@ -195,6 +198,16 @@ def require_rights(pictures: PictureSet, data: DataPlan, today: date | None) -> 
             expired = record.rights.expires if record.rights else ""
             reason, remedy = f"may not be used since {expired}", "renew its rights or remove the picture"
         raise PlanError(f"{manifest.path(record)} {reason}, and data.rights is require", hint=remedy)
+
+
+def require_not_withdrawn(pictures: PictureSet, withdrawn: Mapping[str, str]) -> None:
+    """Raise PlanError for the first picture that nobody may use any more; `withdrawn` are the reasons by SHA-256."""
+    for record in pictures.manifest.records:
+        if record.sha256 in withdrawn:
+            raise PlanError(
+                f"{record.file} may no longer be used: {' '.join(withdrawn[record.sha256].split())}",
+                hint="leave it out and train anew; what was saved stays",
+            )
 
 
 def _require_captions(found: Scan, data: DataPlan) -> None:

@@ -10,6 +10,8 @@ from lora_diffusion.cli import run
 from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.files.dense import delta
 from lora_diffusion.library import Library
+from lora_diffusion.settings import to_toml
+from tests import tiny
 from tests.library import made
 from tests.library.made import IMAGES
 
@@ -161,6 +163,21 @@ def test_a_blocked_adapter_draws_with_a_warning(tell, capsys, files, tmp_path):
     assert touched["ref"] == "Ink@1"
     run(["export", "ink", str(tmp_path / "x.safetensors")])
     assert "warning: Ink@1 is blocked: revoked" in capsys.readouterr().err
+
+
+def test_no_training_begins_goes_on_or_is_finished_with_a_withdrawn_picture(tell, base, pictures, tmp_path):
+    plan = tmp_path / "plan.toml"
+    plan.write_text(to_toml(tiny.plan(base, pictures, tmp_path / "run", "run.steps=1")))
+    picture = pictures / "00.png"
+    tell("library", "withdraw", picture, "--reason", "the artist asked")
+    told = "error: 00.png may no longer be used: the artist asked (leave it out and train anew; what was saved stays)"
+    assert told in tell("train", plan, code=2)
+    assert not (tmp_path / "run").exists()
+    assert tell("train", plan, "--home", tmp_path / "another")["status"] == "finished"
+    assert told in tell("train", "--resume", tmp_path / "run", code=2)
+    assert told in tell("train", "--resume", tmp_path / "run", "--finish", code=2)
+    tell("library", "reinstate", picture, "--reason", "they agreed")
+    assert tell("train", "--resume", tmp_path / "run", "--finish")["steps"] == 1
 
 
 def test_shipped_adapters_are_seeded_or_there_are_none(tell):

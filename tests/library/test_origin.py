@@ -142,6 +142,7 @@ def test_a_reinstated_picture_frees_what_nothing_else_blocks(library, files):
     assert [each.ref for each in free] == ["Paper@1"]
     assert [library.version(ref).blocked for ref in ("paper", "ink", "blend")] == ["", "expired", "expired"]
     assert [each.sha256 for each in library.withdrawals()] == [IMAGES[2]]
+    assert library.withdrawn() == {IMAGES[2]: "expired"}
     library.reinstate(IMAGES[2], **ANN, reason="renewed")
     assert library.version("blend").blocked == ""
     assert library.add(files[3], name="New", **ANN, lineage=Lineage(manifest=((IMAGES[1], "a.png"),))).blocked == ""

@@ -7,6 +7,7 @@ from datetime import date
 import pytest
 from PIL import Image
 
+from datasets_tools.storage import sha256_file
 from lora_diffusion.errors import PlanError
 from lora_diffusion.training.samples import bucket_rule, load_sources
 from tests import tiny
@@ -14,9 +15,9 @@ from tests import tiny
 TODAY = date(2026, 1, 1)
 
 
-def sources(folder, tmp_path, *more, today=TODAY):
+def sources(folder, tmp_path, *more, today=TODAY, withdrawn=None):
     plan = tiny.plan("demo", folder, tmp_path / "out", *more)
-    return load_sources(plan, resolution=64, step=8, today=today)
+    return load_sources(plan, resolution=64, step=8, today=today, withdrawn=withdrawn)
 
 
 def style(folder, tmp_path, *more):
@@ -154,6 +155,18 @@ def test_regularisation_pictures_need_their_rights_too(tmp_path):
     ordinary = tiny.pictures(tmp_path / "ordinary", 1)
     with pytest.raises(PlanError, match=r"ordinary.00\.png has no stated right"):
         sources(folder, tmp_path, "data.rights=require", f"data.regularisation={ordinary}")
+
+
+@pytest.mark.parametrize("place", ["style", "ordinary", "held-out"])
+def test_a_withdrawn_picture_is_refused_wherever_it_lies_and_whatever_the_rights(tmp_path, place):
+    folders = {name: tiny.pictures(tmp_path / name, 2) for name in ("style", "ordinary", "held-out")}
+    Image.new("RGB", (64, 64), "red").save(folders[place] / "gone.png")
+    more = (f"data.regularisation={folders['ordinary']}", f"validation.folder={folders['held-out']}")
+    withdrawn = {sha256_file(folders[place] / "gone.png"): "the artist\nasked"}
+    with pytest.raises(PlanError, match=r"^gone\.png may no longer be used: the artist asked$") as caught:
+        sources(folders["style"], tmp_path, *more, withdrawn=withdrawn)
+    assert "leave it out" in caught.value.hint
+    assert sources(folders["style"], tmp_path, *more, withdrawn={"0" * 64: "another"})
 
 
 @pytest.mark.parametrize("place", ["style", "ordinary"])

@@ -11,12 +11,13 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from datasets_tools import sha256_file
+from datasets_tools import set_rights, sha256_file
 from lora_diffusion import TrainPlan, UsageError
 from webui.actions import act
 from webui.errors import BadRequest, NotAllowed, NotFound
 from webui.forms import PlanForm, plan_keys
 from webui.jobs import Jobs
+from webui.keeper import Keeper
 from webui.text import Text
 from webui.users import User
 
@@ -194,9 +195,7 @@ def test_pictures_without_rights_are_not_taught_unless_an_admin_says_why(queue):
 def test_a_withdrawn_picture_is_not_taught_until_it_is_left_out_whoever_asks(queue):
     id = own_set(queue)
     plan = suggested(queue, set=id).plan
-    picture = queue.datasets.find(id).folder / "03_bear.png"
-    when = "2026-01-02T03:04:05+00:00"
-    queue.library.withdraw(sha256_file(picture), by="Ada", when=when, reason="the artist asked")
+    withdraw(queue, id, "03_bear.png")
     named = [(one.file, one.reason) for one in act(queue, TOM, "train.rights", set=id).withdrawn]
     assert named == [("03_bear.png", "withdrawn: the artist asked")]
     verdict = act(queue, TOM, "train.check", plan=plan)
@@ -345,18 +344,76 @@ def test_what_stands_in_the_way_names_no_place_on_the_server(studio):
 
 
 def test_what_a_training_has_learnt_is_kept_when_it_is_stopped(studio):
-    plan = changed(changed(suggested(studio, trigger="papyro").plan, "run.steps", "5000"), "previews.every", "0")
-    plan = changed(changed(plan, "validation.folder", '""'), "validation.every", "0")
-    job = started(studio, plan=plan)
+    job = started(studio, plan=long_plan(studio, trigger="papyro"))
     until(lambda: act(studio, TOM, "train.watch", id=job.id).loss is not None)
     kept = act(studio, TOM, "train.keep", id=job.id)
-    until(lambda: act(studio, TOM, "train.watch", id=kept.id).job.state in ("done", "failed"))
+    ended(studio, kept)
     assert act(studio, TOM, "jobs.show", id=job.id).state == "stopped"
     found = act(studio, TOM, "train.watch", id=kept.id)
     assert (found.job.state, found.style, found.job.error) == ("done", "Paper One@1", "")
     version = act(studio, TOM, "library.show", ref="Paper One@1")
     assert version.details.trigger == "papyro"
     assert version.details.owner == "Tom"
+
+
+def long_plan(studio, **more):
+    """A plan that trains for as long as a test looks, and does nothing else."""
+    plan = changed(changed(suggested(studio, **more).plan, "run.steps", "5000"), "previews.every", "0")
+    return changed(changed(plan, "validation.folder", '""'), "validation.every", "0")
+
+
+def ended(studio, row):
+    """The job, once its own keeper is done with it."""
+    until(lambda: act(studio, ADA, "jobs.show", id=row.id).state in ("done", "failed"))
+    return act(studio, ADA, "jobs.show", id=row.id)
+
+
+def withdraw(studio, set, file):
+    picture = studio.datasets.find(set).folder / file
+    when = "2026-01-02T03:04:05+00:00"
+    studio.library.withdraw(sha256_file(picture), by="Ada", when=when, reason="the artist asked")
+    return picture
+
+
+REFUSED = ("failed", "03_bear.png may no longer be used: the artist asked")
+
+
+def test_a_training_that_waited_when_a_picture_was_withdrawn_does_not_begin(queue):
+    id = own_set(queue)
+    job = started(queue, plan=suggested(queue, set=id).plan)
+    withdraw(queue, id, "03_bear.png")
+    Keeper(queue.home, "train").run()
+    found = act(queue, TOM, "jobs.show", id=job.id)
+    assert (found.state, found.error) == REFUSED
+    assert "leave it out" in found.hint
+    assert not Path(queue.jobs.get(job.id).folder).exists()
+
+
+def test_a_training_that_was_paused_when_a_picture_was_withdrawn_neither_goes_on_nor_is_kept(studio):
+    id = own_set(studio)
+    job = started(studio, plan=long_plan(studio, set=id))
+    run = Path(studio.jobs.get(job.id).folder)
+    until(lambda: act(studio, TOM, "train.watch", id=job.id).loss is not None)
+    act(studio, TOM, "jobs.pause", id=job.id)
+    until(lambda: act(studio, TOM, "jobs.show", id=job.id).state == "paused")
+    saved = sorted(run.rglob("*.safetensors"))
+    picture = withdraw(studio, id, "03_bear.png")
+    for name in ("jobs.resume", "jobs.retry", "train.keep"):
+        found = ended(studio, act(studio, TOM, name, id=job.id))
+        assert (found.state, found.error) == REFUSED, name
+    assert sorted(run.rglob("*.safetensors")) == saved != []
+    assert studio.library.versions(name="Paper One", every=True) == []
+    studio.library.reinstate(sha256_file(picture), by="Ada", when="2026-01-02T03:04:05+00:00", reason="they agreed")
+    assert ended(studio, act(studio, TOM, "train.keep", id=job.id)).state == "done"
+
+
+def test_a_training_that_waited_when_rights_expired_does_not_begin(queue):
+    job = started(queue)
+    set_rights(plan_of(queue, job)["data"]["folder"], files=["03_bear.png"], expires="2020-12-31")
+    Keeper(queue.home, "train").run()
+    found = act(queue, TOM, "jobs.show", id=job.id)
+    assert found.state == "failed"
+    assert "03_bear.png may not be used since 2020-12-31" in found.error
 
 
 def until(reached):

@@ -315,8 +315,7 @@ def _resolution(at: At) -> int:
 
 
 def _withdrawn(at: At, found: PictureSet) -> tuple[Finding, ...]:
-    reasons = {each.sha256: each.reason for each in at.studio.library.withdrawals()}
-    return at.studio.checks.withdrawn(found, reasons)
+    return at.studio.checks.withdrawn(found, at.studio.library.withdrawn())
 
 
 def _row(at: At, found: PictureSet) -> SetRow:
