@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_diffusion.cli_home import By, Home, Reason, Ref, drawn_line, line_of, opened, person, utc_now
+from lora_diffusion.cli_home import By, Home, Reason, Ref, change, drawn_line, line_of, opened, person, utc_now
 from lora_diffusion.console import Json, answer
 
 if TYPE_CHECKING:
-    from lora_diffusion.library import Event
+    from lora_diffusion.library import Event, Withdrawal
 
 __all__ = ["VERBS"]
+
+Image = Annotated[str, typer.Argument(help="SHA-256 of a training picture, or the picture itself.")]
 
 
 def history(
@@ -48,28 +50,12 @@ def where_used(ref: Ref, home: Home = None, as_json: Json = False) -> None:
     answer(uses.to_dict(), as_json, "\n".join(lines) or "not used")
 
 
-def withdraw(
-    image: Annotated[str, typer.Argument(help="SHA-256 of a training picture, or the picture itself.")],
-    reason: Reason = "",
-    by: By = "",
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def withdraw(image: Image, reason: Reason = "", by: By = "", home: Home = None, as_json: Json = False) -> None:
     """Record that a training picture may no longer be used, and block what was made with it."""
-    with opened(home) as found:
-        done = found.withdraw(_hash_of(image), by=person(by), when=utc_now(), reason=reason)
-    lines = [f"blocked  {line_of(each)}" for each in (*done.versions, *done.descendants)]
-    lines += [f"picture  {drawn_line(each)}" for each in done.pictures]
-    answer(done.to_dict(), as_json, "\n".join(lines) or "nothing was made with it; what is added later will be blocked")
+    change(home, by, as_json, lambda found, **who: found.withdraw(_hash_of(image), reason=reason, **who), _touched)
 
 
-def reinstate(
-    image: Annotated[str, typer.Argument(help="SHA-256 of a withdrawn picture, or the picture itself.")],
-    reason: Reason = "",
-    by: By = "",
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def reinstate(image: Image, reason: Reason = "", by: By = "", home: Home = None, as_json: Json = False) -> None:
     """Take a withdrawal back; what nothing else blocks is free again."""
     with opened(home) as found:
         free = found.reinstate(_hash_of(image), by=person(by), when=utc_now(), reason=reason)
@@ -109,6 +95,12 @@ def _hash_of(image: str) -> str:
     from datasets_tools.storage import sha256_file
 
     return sha256_file(Path(image)) if Path(image).is_file() else image
+
+
+def _touched(done: "Withdrawal") -> str:
+    lines = [f"blocked  {line_of(each)}" for each in (*done.versions, *done.descendants)]
+    lines += [f"picture  {drawn_line(each)}" for each in done.pictures]
+    return "\n".join(lines) or "nothing was made with it; what is added later will be blocked"
 
 
 def _told(event: "Event") -> str:

@@ -1,12 +1,15 @@
 """`lora-diffusion library`: adapters with versions, stages, samples and origin."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from lora_diffusion import cli_audit, cli_pictures
-from lora_diffusion.cli_home import By, Home, Reason, Ref, line_of, opened, person, utc_now
+from lora_diffusion.cli_home import By, Home, Reason, Ref, change, line_of, opened, person, utc_now
 from lora_diffusion.console import Json, answer
 from lora_diffusion.errors import UsageError
 
@@ -18,20 +21,49 @@ library = typer.Typer(
     rich_markup_mode=None,
 )
 
-Trigger = Annotated[str | None, typer.Option("--trigger", help="Word that calls the style; left out: the file's.")]
+Stage = Annotated[str, typer.Argument(help="draft, in_review, approved or retired.")]
 Weight = Annotated[float | None, typer.Option("--weight", help="Weight to begin with.")]
-Weights = Annotated[tuple[float, float] | None, typer.Option("--weights", help="Weights that work: low high.")]
-Brand = Annotated[str | None, typer.Option("--brand")]
-Owner = Annotated[str | None, typer.Option("--owner")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="May be given again.")]
-Licence = Annotated[str | None, typer.Option("--licence")]
-Expires = Annotated[str | None, typer.Option("--expires", help="Last day of the licence, YYYY-MM-DD.")]
-Notes = Annotated[str | None, typer.Option("--notes")]
-CardText = Annotated[str | None, typer.Option("--card", help="Text for those who receive it.")]
-Presets = Annotated[list[str] | None, typer.Option("--preset", help="NAME=WEIGHT@BLOCK=WEIGHT; may be given again.")]
+
+_DETAILS: Mapping[str, Any] = {
+    "trigger": Annotated[
+        str | None, typer.Option("--trigger", help="Word that calls the style; left out: the file's.")
+    ],
+    "weight": Weight,
+    "weights": Annotated[tuple[float, float] | None, typer.Option("--weights", help="Weights that work: low high.")],
+    "brand": Annotated[str | None, typer.Option("--brand")],
+    "owner": Annotated[str | None, typer.Option("--owner")],
+    "tag": Annotated[list[str] | None, typer.Option("--tag", help="May be given again.")],
+    "licence": Annotated[str | None, typer.Option("--licence")],
+    "expires": Annotated[str | None, typer.Option("--expires", help="Last day of the licence, YYYY-MM-DD.")],
+    "notes": Annotated[str | None, typer.Option("--notes")],
+    "card": Annotated[str | None, typer.Option("--card", help="Text for those who receive it.")],
+    "preset": Annotated[
+        list[str] | None, typer.Option("--preset", help="NAME=WEIGHT@BLOCK=WEIGHT; may be given again.")
+    ],
+}
+"""Options that say something of a version."""
+
+
+def _saying(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb these options in place of its `said`, which is the fields of Details that were given."""
+    own = inspect.signature(verb)
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+        for name, option in _DETAILS.items()
+    ]
+
+    @wraps(verb)
+    def with_options(**given: Any) -> None:
+        said = _said(**{name: given.pop(name) for name in _DETAILS})
+        verb(**given, said=said)
+
+    parameters = [each for name, each in own.parameters.items() if name != "said"]
+    with_options.__signature__ = own.replace(parameters=[*parameters, *options])  # type: ignore[attr-defined]
+    return with_options
 
 
 @library.command()
+@_saying
 def add(
     file: Annotated[Path, typer.Argument(help="Adapter, a .safetensors file.")],
     name: Annotated[str, typer.Option("--name", help="Left out: the name of the file.")] = "",
@@ -42,20 +74,11 @@ def add(
         list[str] | None, typer.Option("--parent", help="REF:WEIGHT of what it was made of; blends say it themselves.")
     ] = None,
     sample: Annotated[list[Path] | None, typer.Option("--sample", help="Picture that shows it.")] = None,
-    trigger: Trigger = None,
-    weight: Weight = None,
-    weights: Weights = None,
-    brand: Brand = None,
-    owner: Owner = None,
-    tag: Tags = None,
-    licence: Licence = None,
-    expires: Expires = None,
-    notes: Notes = None,
-    card: CardText = None,
-    preset: Presets = None,
     by: By = "",
     home: Home = None,
     as_json: Json = False,
+    *,
+    said: dict[str, Any],
 ) -> None:
     """Add a file as the next version of a name. The same file again gives the version that is there."""
     from dataclasses import replace
@@ -63,7 +86,6 @@ def add(
     from lora_diffusion.library import Details, Lineage, NewSample, lineage_of_run, rights_of_run, samples_of_run
     from lora_diffusion.parts import parse_part
 
-    said = _said(trigger, weight, weights, brand, owner, tag, licence, expires, notes, card, preset)
     if run:
         said = {**rights_of_run(run), **said}
     lineage = lineage_of_run(run) if run else Lineage()
@@ -133,47 +155,27 @@ def show(ref: Ref, home: Home = None, as_json: Json = False) -> None:
 
 
 @library.command()
+@_saying
 def describe(
     ref: Ref,
     thumbnail: Annotated[Path | None, typer.Option("--thumbnail", help="Picture that stands for it.")] = None,
-    trigger: Trigger = None,
-    weight: Weight = None,
-    weights: Weights = None,
-    brand: Brand = None,
-    owner: Owner = None,
-    tag: Tags = None,
-    licence: Licence = None,
-    expires: Expires = None,
-    notes: Notes = None,
-    card: CardText = None,
-    preset: Presets = None,
     by: By = "",
     home: Home = None,
     as_json: Json = False,
+    *,
+    said: dict[str, Any],
 ) -> None:
     """Change what is said of a version; what is not given stays. Tags and presets are replaced as a whole."""
-    changes = _said(trigger, weight, weights, brand, owner, tag, licence, expires, notes, card, preset)
-    changes |= {"thumbnail": thumbnail} if thumbnail else {}
+    changes = said | ({"thumbnail": thumbnail} if thumbnail else {})
     if not changes:
         raise UsageError("nothing is to be changed", hint="lora-diffusion library describe --help")
-    with opened(home) as found:
-        version = found.describe(ref, by=person(by), when=utc_now(), **changes)
-    answer(version.to_dict(), as_json, line_of(version))
+    change(home, by, as_json, lambda found, **who: found.describe(ref, **changes, **who))
 
 
 @library.command()
-def promote(
-    ref: Ref,
-    stage: Annotated[str, typer.Argument(help="draft, in_review, approved or retired.")],
-    reason: Reason = "",
-    by: By = "",
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def promote(ref: Ref, stage: Stage, reason: Reason = "", by: By = "", home: Home = None, as_json: Json = False) -> None:
     """Move a version to another stage; an approved one is from then on what its name means."""
-    with opened(home) as found:
-        version = found.promote(ref, stage, by=person(by), when=utc_now(), reason=reason)
-    answer(version.to_dict(), as_json, line_of(version))
+    change(home, by, as_json, lambda found, **who: found.promote(ref, stage, reason=reason, **who))
 
 
 @library.command()
@@ -186,24 +188,13 @@ def rollback(
     as_json: Json = False,
 ) -> None:
     """Let a name mean an earlier approved version again."""
-    with opened(home) as found:
-        version = found.rollback(name, number, by=person(by), when=utc_now(), reason=reason)
-    answer(version.to_dict(), as_json, line_of(version))
+    change(home, by, as_json, lambda found, **who: found.rollback(name, number, reason=reason, **who))
 
 
 @library.command()
-def rename(
-    name: Annotated[str, typer.Argument()],
-    new: Annotated[str, typer.Argument()],
-    reason: Reason = "",
-    by: By = "",
-    home: Home = None,
-    as_json: Json = False,
-) -> None:
+def rename(name: str, new: str, reason: Reason = "", by: By = "", home: Home = None, as_json: Json = False) -> None:
     """Give all versions of a name another one."""
-    with opened(home) as found:
-        version = found.rename(name, new, by=person(by), when=utc_now(), reason=reason)
-    answer(version.to_dict(), as_json, line_of(version))
+    change(home, by, as_json, lambda found, **who: found.rename(name, new, reason=reason, **who))
 
 
 @library.command()
@@ -218,19 +209,18 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Keep a picture that shows what a version does."""
-    with opened(home) as found:
-        kept = found.add_sample(ref, picture, by=person(by), when=utc_now(), prompt=prompt, seed=seed, weight=weight)
-    answer(kept.to_dict(), as_json, str(kept.path))
+    shown = {"prompt": prompt, "seed": seed, "weight": weight}
+    change(
+        home, by, as_json, lambda found, **who: found.add_sample(ref, picture, **shown, **who), lambda kept: kept.path
+    )
 
 
 @library.command()
-def comment(
-    ref: Ref, text: Annotated[str, typer.Argument()], by: By = "", home: Home = None, as_json: Json = False
-) -> None:
+def comment(ref: Ref, text: str, by: By = "", home: Home = None, as_json: Json = False) -> None:
     """Say something about a version."""
-    with opened(home) as found:
-        said = found.comment(ref, text, by=person(by), when=utc_now())
-    answer(said.to_dict(), as_json, f"{said.ref}: {said.text}")
+    change(
+        home, by, as_json, lambda found, **who: found.comment(ref, text, **who), lambda said: f"{said.ref}: {said.text}"
+    )
 
 
 @library.command()
@@ -258,9 +248,7 @@ def unpack(
     as_json: Json = False,
 ) -> None:
     """Check a package and add what it holds as a draft."""
-    with opened(home) as found:
-        version = found.unpack(package, by=person(by), when=utc_now(), name=name)
-    answer(version.to_dict(), as_json, line_of(version))
+    change(home, by, as_json, lambda found, **who: found.unpack(package, name=name, **who))
 
 
 @library.command("path")
@@ -286,33 +274,16 @@ for _verb in (*cli_audit.VERBS, *cli_pictures.VERBS):
 
 
 def _said(
-    trigger: str | None,
-    weight: float | None,
-    weights: tuple[float, float] | None,
-    brand: str | None,
-    owner: str | None,
-    tags: list[str] | None,
-    licence: str | None,
-    expires: str | None,
-    notes: str | None,
-    card: str | None,
-    presets: list[str] | None,
+    weights: tuple[float, float] | None, tag: list[str] | None, preset: list[str] | None, **same: Any
 ) -> dict[str, Any]:
     """Return the fields of Details that were given."""
     low, high = weights or (None, None)
     given = {
-        "trigger": trigger,
-        "weight": weight,
+        **same,
         "weight_low": low,
         "weight_high": high,
-        "brand": brand,
-        "owner": owner,
-        "tags": tuple(tags) if tags else None,
-        "licence": licence,
-        "expires": expires,
-        "notes": notes,
-        "card": card,
-        "presets": dict(map(_preset, presets)) if presets else None,
+        "tags": tuple(tag) if tag else None,
+        "presets": dict(map(_preset, preset)) if preset else None,
     }
     return {key: value for key, value in given.items() if value is not None}
 

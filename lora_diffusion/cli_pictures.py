@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lora_diffusion.cli_home import By, Home, Reason, drawn_line, opened, person, utc_now
+from lora_diffusion.cli_home import By, Home, Reason, change, drawn_line, opened
 from lora_diffusion.console import Json, answer
 
 __all__ = ["VERBS"]
@@ -41,9 +41,8 @@ def picture(
 
     settings = read_settings(file)
     adapters = [(settings.fingerprints[name], weight) for name, weight in settings.adapters.items()]
-    with opened(home) as found:
-        kept = found.add_picture(file, by=person(by), when=utc_now(), settings=asdict(settings), adapters=adapters)
-    answer(kept.to_dict(), as_json, drawn_line(kept))
+    drawn = {"settings": asdict(settings), "adapters": adapters}
+    change(home, by, as_json, lambda found, **who: found.add_picture(file, **drawn, **who), drawn_line)
 
 
 def star(
@@ -54,9 +53,7 @@ def star(
     as_json: Json = False,
 ) -> None:
     """Mark a picture as a favourite."""
-    with opened(home) as found:
-        kept = found.star(picture_id, not off, by=person(by), when=utc_now())
-    answer(kept.to_dict(), as_json, drawn_line(kept))
+    change(home, by, as_json, lambda found, **who: found.star(picture_id, not off, **who), drawn_line)
 
 
 def judge(
@@ -68,9 +65,9 @@ def judge(
     as_json: Json = False,
 ) -> None:
     """Approve a picture for use, or report it as off brand."""
-    with opened(home) as found:
-        kept = found.set_picture_state(picture_id, state, by=person(by), when=utc_now(), reason=reason)  # type: ignore[arg-type]
-    answer(kept.to_dict(), as_json, drawn_line(kept))
+    change(
+        home, by, as_json, lambda at, **who: at.set_picture_state(picture_id, state, reason=reason, **who), drawn_line
+    )
 
 
 VERBS = (pictures, picture, star, judge)
