@@ -7,11 +7,13 @@ below is not there, and files and addresses inside a call are held against the u
 import json
 import re
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import unquote
 
 import anyio.to_thread
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,7 +68,7 @@ class Gate:
         if not length.isdecimal():
             await _says(411, "say how much is coming")(scope, receive, send)
             return
-        user, answer = _user(scope), bytearray()
+        user, answer, gone = _user(scope), bytearray(), False
         try:
             coming = await anyio.to_thread.run_sync(self._uploads.reserve, user, int(length))
         except StudioError as error:
@@ -74,14 +76,22 @@ class Gate:
             await shown(scope, receive, send)
             return
 
+        async def heard() -> Message:
+            nonlocal gone
+            message = await receive()
+            gone = gone or message["type"] == "http.disconnect"
+            return message
+
         async def noted(message: Message) -> None:
+            if gone:  # nobody hears the fault that Gradio takes this for
+                return
             answer.extend(message.get("body", b""))
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 self._uploads.came(_files_in(bytes(answer)), user)  # before the browser can ask for them
             await send(message)
 
-        with coming:
-            await self._app(scope, receive, noted)
+        with coming, suppress(ClientDisconnect):
+            await self._app(scope, heard, noted)
 
     async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = bytearray(), True

@@ -1,13 +1,13 @@
 """What browsers sent and nobody keeps yet: how much there may be, and for how long."""
 
-import os
-import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from datasets_tools import free_bytes
+from webui.disk import bytes_of, files_below, remove_files, remove_old_folders
 from webui.errors import StudioError, TooMany
 
 __all__ = ["DAY", "Uploads"]
@@ -34,9 +34,8 @@ class Uploads:
 
     def came(self, paths: Sequence[str], user: str) -> None:
         """Note who sent files; a file that two people sent is one."""
-        with self._lock:
-            for path in paths:
-                self._senders.setdefault(path, set()).add(user)
+        for path in paths:
+            self._senders.setdefault(path, set()).add(user)
 
     def holds(self, path: object, user: str = "") -> bool:
         """Say whether a path, which anybody may have written, is one of the folder's files and not somebody else's.
@@ -56,8 +55,9 @@ class Uploads:
         """Take room for what is coming until the block ends. Raises TooMany, and 413 where there is no room."""
         now = time.time() if now is None else now
         with self._lock:
-            files, used = self._used()
-            if used + self._coming + size > self._quota or files >= MAX_FILES:
+            found = files_below(self._folder)
+            room = min(self._quota - bytes_of(found), free_bytes(self._folder)) - self._coming
+            if size > room or len(found) >= MAX_FILES:
                 raise _Full("there is no room for more uploads", hint="put what you sent to use, or ask an admin")
             mine = [(when, much) for when, much in self._sent.get(user, ()) if when > now - DAY]
             if sum(much for _, much in mine) + size > self._each:
@@ -76,25 +76,12 @@ class Uploads:
 
     def sweep(self, *, now: float | None = None) -> int:
         """Remove what is older than a day, and return how many bytes that were."""
-        now, freed = time.time() if now is None else now, 0
-        for path, status in self._files():
-            if status.st_mtime < now - DAY:
-                freed += status.st_size
-                path.unlink(missing_ok=True)
-                self._senders.pop(str(path), None)
-        for folder in sorted(self._folder.rglob("*"), reverse=True):
-            with suppress(OSError):  # it is a file, it is not empty, or something came meanwhile
-                if folder.lstat().st_mtime < now - DAY:
-                    folder.rmdir()
-        return freed
-
-    def _used(self) -> tuple[int, int]:
-        sizes = [status.st_size for _, status in self._files()]
-        return len(sizes), sum(sizes)
-
-    def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
-        for path in self._folder.rglob("*"):
-            with suppress(FileNotFoundError):  # others may clean up at the same time
-                status = path.lstat()
-                if not stat.S_ISDIR(status.st_mode):
-                    yield path, status
+        before = (time.time() if now is None else now) - DAY
+        old = {path: status for path, status in files_below(self._folder).items() if status.st_mtime < before}
+        remove_files(old)
+        for path in old:
+            self._senders.pop(str(path), None)
+        with self._lock:
+            if not self._coming:  # whoever sends a file again finds its folder, which is old, and fills it
+                remove_old_folders(self._folder, before)
+        return bytes_of(old, if_gone=True)
