@@ -138,10 +138,10 @@ class Table:
         db.execute("BEGIN IMMEDIATE")
         try:
             yield db
+            db.commit()
         except BaseException:
-            db.execute("ROLLBACK")
+            db.rollback()  # or every later change of this thread would fail too
             raise
-        db.execute("COMMIT")
 
     def get(self, id: str) -> Job:
         """Return a job with its results. Raises NotFound where there is none."""

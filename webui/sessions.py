@@ -9,12 +9,13 @@ import hmac
 import secrets
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from webui.errors import TooMany
+from webui.errors import NotFound, TooMany
 from webui.store import Store
 from webui.users import LOCAL, User, Users
 
-__all__ = ["IDLE_SECONDS", "Session", "Sessions"]
+__all__ = ["IDLE_SECONDS", "Session", "Sessions", "Token"]
 
 IDLE_SECONDS = 12 * 3600.0
 LONGEST_SECONDS = 14 * 86400.0
@@ -26,6 +27,16 @@ MOST_EACH = 20
 class Session:
     user: User
     csrf: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token:
+    """A token without its secret, which nobody keeps. `used` is empty until it is, and true to the minute."""
+
+    id: str
+    label: str
+    created: str
+    used: str
 
 
 class Sessions:
@@ -78,14 +89,36 @@ class Sessions:
     def issue(self, user: User, label: str, *, when: str) -> str:
         """Return a new token with which a script is this user. Raises TooMany for more than twenty."""
         if len(self._store.rows("select 1 from tokens where user = ?", (user.name,))) >= MOST_EACH:
-            raise TooMany(f"there are {MOST_EACH} tokens of yours", hint="a new password, from an admin, ends them all")
+            raise TooMany(f"there are {MOST_EACH} tokens of yours", hint="revoke one that is no longer used")
         token = secrets.token_urlsafe(32)
-        self._store.write("insert into tokens values (?, ?, ?, ?)", (_digest(token), user.name, label[:80], when))
+        self._store.write(
+            "insert into tokens (token, user, label, created) values (?, ?, ?, ?)",
+            (_digest(token), user.name, label[:80], when),
+        )
         return token
 
-    def bearer(self, token: str) -> User | None:
-        row = self._store.row("select user from tokens where token = ?", (_digest(token),))
-        return self._present(row["user"]) if row else None
+    def tokens(self, user: User) -> list[Token]:
+        """List the tokens of a user, the newest first."""
+        rows = self._store.rows(
+            f"select {_TOKEN} as id, label, created, used from tokens where user = ? order by created desc, rowid desc",
+            (user.name,),
+        )
+        return [Token(**dict(row)) for row in rows]
+
+    def revoke(self, user: User, id: str) -> None:
+        """End a token of a user at once. Raises NotFound."""
+        if not self._store.write(f"delete from tokens where user = ? and {_TOKEN} = ?", (user.name, id)):
+            raise NotFound("there is no such token of yours", hint="it may be revoked already; list them again")
+
+    def bearer(self, token: str, *, now: float | None = None) -> User | None:
+        """Return whose token it is, and note when it was used."""
+        row = self._store.row("select token, user, used from tokens where token = ?", (_digest(token),))
+        if row is None:
+            return None
+        minute = datetime.fromtimestamp(time.time() if now is None else now, UTC).replace(second=0, microsecond=0)
+        if row["used"] != minute.isoformat():
+            self._store.write("update tokens set used = ? where token = ?", (minute.isoformat(), row["token"]))
+        return self._present(row["user"])
 
     def _local(self, secret: str, now: float) -> Session | None:
         said, _, signature = secret.rpartition(".")
@@ -101,6 +134,10 @@ class Sessions:
     def _present(self, name: str) -> User | None:
         """A session without a password counts for as long as the studio has no users."""
         return (None if self._users else LOCAL) if name == LOCAL.name else self._users.find(name)
+
+
+_TOKEN = "substr(token, 1, 16)"
+"""What a token is called: the beginning of its hash, of which no secret follows."""
 
 
 def _digest(secret: str) -> str:

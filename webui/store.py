@@ -26,6 +26,7 @@ _MIGRATIONS = (
         removed integer not null default 0);
     create table files (id text primary key, path text not null, name text not null, owner text not null);
     """,
+    "alter table tokens add column used text not null default ''",
 )
 """Append only: a file of an older version runs those that it has not seen."""
 
@@ -63,10 +64,10 @@ class Store:
         connection.execute("begin immediate")
         try:
             yield connection
+            connection.commit()
         except BaseException:
-            connection.rollback()
+            connection.rollback()  # or every later block of this thread would fail too
             raise
-        connection.commit()
 
     def _connection(self) -> sqlite3.Connection:
         if not hasattr(self._local, "connection"):

@@ -1,5 +1,7 @@
 """What sessions and tokens survive, what they leave behind, and how much one person may ask at once."""
 
+import hashlib
+import sqlite3
 import threading
 import time
 
@@ -7,12 +9,13 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.webui.conftest import HOST, PASSWORD, WHEN, opened, signed_in
-from webui.actions import _TABLE, Action, _arguments, actions
+from webui.actions import _TABLE, Action, _arguments, act, actions
 from webui.errors import NotFound, TooMany
 from webui.guard import MAX_BODY
 from webui.painter import PROGRAM
-from webui.sessions import LONGEST_SECONDS, MOST_EACH
-from webui.users import LOCAL
+from webui.sessions import LONGEST_SECONDS, MOST_EACH, Sessions
+from webui.store import _MIGRATIONS, Store
+from webui.users import LOCAL, User, Users
 
 
 def test_requests_without_a_cookie_leave_nothing_behind(visitor, studio):
@@ -57,6 +60,59 @@ def test_a_new_password_ends_tokens_too(app, studio):
     token = studio.sessions.issue(studio.users.find("ana"), "stolen", when=WHEN)
     studio.users.change("ana", password="another good password")
     assert studio.sessions.bearer(token) is None
+
+
+def test_a_token_says_what_it_is_for_and_when_it_was_last_used(app, studio):
+    ana = studio.users.add("ana", "viewer", PASSWORD, when=WHEN)
+    secret = studio.sessions.issue(ana, "nightly report", when=WHEN)
+    (before,) = studio.sessions.tokens(ana)
+    assert (before.label, before.created, before.used) == ("nightly report", WHEN, "")
+    assert studio.sessions.bearer(secret, now=1_700_000_000.0) == ana
+    (after,) = studio.sessions.tokens(ana)
+    assert (after.id, after.used) == (before.id, "2023-11-14T22:13:00+00:00")
+    listed = TestClient(app, base_url=HOST, headers={"authorization": f"Bearer {secret}"}).post("/api/users.tokens")
+    assert [each["label"] for each in listed.json()] == ["nightly report"]
+    assert secret not in listed.text
+
+
+def test_a_revoked_token_lets_nobody_in_and_nobody_revokes_anothers(app, studio):
+    ana, ben = (studio.users.add(name, "admin", PASSWORD, when=WHEN) for name in ("ana", "ben"))
+    lost, kept = (studio.sessions.issue(ana, label, when=WHEN) for label in ("lost", "kept"))
+    id = next(each.id for each in studio.sessions.tokens(ana) if each.label == "lost")
+    with pytest.raises(NotFound):
+        act(studio, ben, "users.revoke", id=id)
+    assert studio.sessions.bearer(lost) == ana
+    act(studio, ana, "users.revoke", id=id)
+    assert (studio.sessions.bearer(lost), studio.sessions.bearer(kept)) == (None, ana)
+    with pytest.raises(NotFound, match="no such token of yours"):
+        act(studio, ana, "users.revoke", id=id)
+
+
+def test_tokens_of_an_older_studio_go_on_working(tmp_path):
+    path = tmp_path / "studio.db"
+    with sqlite3.connect(path) as old:
+        for statement in filter(str.strip, _MIGRATIONS[0].split(";")):
+            old.execute(statement)
+        old.execute("pragma user_version = 1")
+        old.execute("insert into users (name, role, password, created) values ('ana', 'viewer', '', '')")
+        old.execute("insert into tokens values (?, 'ana', 'old', '')", (hashlib.sha256(b"secret").hexdigest(),))
+    old.close()
+    store = Store(path)
+    sessions = Sessions(store, Users(store))
+    ana = sessions.bearer("secret")
+    assert ana == User(name="ana", role="viewer")
+    assert sessions.tokens(ana)[0].used
+
+
+def test_a_transaction_that_cannot_be_ended_leaves_nothing_in_the_way_of_the_next(tmp_path):
+    store = Store(tmp_path / "studio.db")
+    store.row("pragma foreign_keys = on")
+    with store.writing() as connection:
+        connection.execute("create table a (id primary key)")
+        connection.execute("create table b (a references a (id) deferrable initially deferred)")
+    with pytest.raises(sqlite3.IntegrityError):
+        store.write("insert into b values (1)")
+    assert store.write("insert into a values (1)") == 1
 
 
 def test_a_user_has_so_many_sessions_and_tokens(studio):

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from webui.actions import At, action
 from webui.errors import BadRequest
+from webui.sessions import Token
 from webui.users import LOCAL, Role, User
 
 Name = Annotated[str, Field(min_length=1, max_length=64)]
@@ -48,6 +49,18 @@ def token(at: At, *, label: Annotated[str, Field(max_length=80)] = "") -> dict[s
     if at.user == LOCAL:
         raise BadRequest("a token needs a user", hint="add one: lora-diffusion user add NAME --role admin")
     return {"token": at.studio.sessions.issue(at.user, label, when=at.when)}
+
+
+@action(role="viewer", writes=False)
+def tokens(at: At) -> list[Token]:
+    """List your tokens: what each is for, since when it is there, and when it was last used."""
+    return at.studio.sessions.tokens(at.user)
+
+
+@action(role="viewer")
+def revoke(at: At, *, id: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]) -> None:
+    """End one of your tokens at once."""
+    at.studio.sessions.revoke(at.user, id)
 
 
 @action(role="viewer", writes=False)
