@@ -4,8 +4,9 @@ Rounding can lose half of a subtle style in bf16 (measured: 48 % of the weights 
 base), so the share that is lost is part of the result. Tensors are streamed: memory holds one of them at a time, and
 16 MB on their way to the disk. What no adapter changes is never a tensor, only bytes that pass by.
 
-Before the result takes its place it is read back: its hash is made anew from the bytes in the file, and the numbers of
-each tensor that an adapter changes, read as any program would read that checkpoint, are those that were computed.
+Before the result takes its place it is read back: each byte is compared with the base, or with the digest of what was
+given to be written, and the numbers of each tensor that an adapter changes, read as any program would read that
+checkpoint, are those that were computed.
 """
 
 import hashlib
@@ -25,10 +26,9 @@ from lora_diffusion.families.layout import Place
 from lora_diffusion.families.tokenizer import padded_files
 from lora_diffusion.files.adapter import SUFFIX, Adapter
 from lora_diffusion.files.checkpoint import CONFIGS_KEY, EXTRA, TOKENIZER_KEY, Checkpoint, open_checkpoint
-from lora_diffusion.files.hashes import HASH_KEY, HASHES
-from lora_diffusion.files.passing import Passed, verified_beside
+from lora_diffusion.files.hashes import HASHES
 from lora_diffusion.files.precision import PRECISIONS
-from lora_diffusion.files.readback import flushed_beside, read_back, require_numbers
+from lora_diffusion.files.readback import Sources, flushed_beside, read_back, require_numbers, verified_beside
 from lora_diffusion.files.report import Report, report_of
 from lora_diffusion.files.safe import SafeFile
 from lora_diffusion.files.writing import Content, Planned, Written, write_safe
@@ -134,22 +134,20 @@ def _write_single_file(job: Folding, out: Path, lender: Checkpoint | None) -> It
     plan += [Planned(name=name, dtype=torch.float32, shape=()) for name in scales]
     metadata = _metadata(job, lender) | (metadata_of(layers) if layers else {})
     sources = {name: each for name, keys in held.items() if (each := _source(job, keys, _place(job, keys)))}
-    passed = Passed()
-    passed.expect(sources)
     with replacing(out) as temporary:
-        with verified_beside(job.checkpoint, passed):
+        with verified_beside(job.checkpoint):
             written = write_safe(
                 temporary,
                 plan,
                 lambda name: job.scale(scales[name]) if name in scales else _content(job, name, held[name]),
                 metadata,
-                hashes=(HASH_KEY,),
+                hashes=(),
+                passing=sources,
             )
-            passed.take(sources, written.digests)
         with flushed_beside(temporary):
-            sha256 = read_back(temporary, written.digests, sources)
+            read_back(temporary, written, sources)
             require_numbers(temporary, job.checkpoint, job.digests)
-        yield sha256
+        yield written.sha256
 
 
 def _held(checkpoint: Checkpoint) -> dict[str, list[str]]:
@@ -231,18 +229,15 @@ def _write_folder(job: Folding, out: Path, lender: Checkpoint | None) -> Iterato
             _copy_texts(source.folder, temporary, family(source.family).folders.values())
         else:
             _write_texts(source, temporary)
-        known, passed = {}, Passed()
-        folders = family(job.checkpoint.family).folders
-        stored = {component: _stored(job, component) for component in folders}
-        sources = {component: _sources(job, keys) for component, keys in stored.items()}
-        for each in sources.values():
-            passed.expect(each)
-        with verified_beside(job.checkpoint, passed):
-            for component, name in folders.items():
+        known = {}
+        with verified_beside(job.checkpoint):
+            for component, name in family(job.checkpoint.family).folders.items():
                 path = temporary / name / f"{_stem(component)}{SUFFIX}"
-                written = _write_component(job, stored[component], path)
-                passed.take(sources[component], written.digests)
-                known[path] = read_back(path, written.digests, sources[component])
+                stored = _stored(job, component)
+                sources = _sources(job, stored)
+                written = _write_component(job, stored, path, sources)
+                read_back(path, written, sources)
+                known[path] = written.sha256
                 if component.startswith("text_encoder") and job.precision is not None:
                     _say_dtype(temporary / name / "config.json", PRECISIONS[job.precision])
         require_numbers(temporary, job.checkpoint, job.digests)
@@ -316,17 +311,18 @@ def _stored(job: Folding, component: str) -> dict[str, str]:
     return stored
 
 
-def _sources(job: Folding, stored: Mapping[str, str]) -> dict[str, tuple[SafeFile, str]]:
+def _sources(job: Folding, stored: Mapping[str, str]) -> Sources:
     return {name: source for name, key in stored.items() if (source := _source(job, [key], None))}
 
 
-def _write_component(job: Folding, stored: Mapping[str, str], path: Path) -> Written:
+def _write_component(job: Folding, stored: Mapping[str, str], path: Path, sources: Sources) -> Written:
     plan = [
         Planned(name=name, dtype=job.dtype_of(key), shape=tuple(job.checkpoint.tensors[key].shape))
         for name, key in stored.items()
     ]
     path.parent.mkdir(parents=True, exist_ok=True)
-    return write_safe(path, plan, lambda name: _kept(job, stored[name]), {"format": "pt"}, hashes=(HASH_KEY,))
+    metadata = {"format": "pt"}
+    return write_safe(path, plan, lambda name: _kept(job, stored[name]), metadata, hashes=(), passing=sources)
 
 
 def _kept(job: Folding, key: str) -> Content:

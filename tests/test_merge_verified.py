@@ -4,7 +4,6 @@ import pytest
 
 from lora_diffusion.errors import CorruptFile
 from lora_diffusion.files.hashes import HASH_KEY, OLD_HASH_KEY
-from lora_diffusion.files.passing import Passed
 from lora_diffusion.files.safe import open_safe
 from lora_diffusion.files.writing import plan_of, write_safe
 from lora_diffusion.merging import merge
@@ -36,7 +35,6 @@ def _folded(adapter, file):
 def _base(whole, key, path):
     """Write the base with one kind of hash."""
     tensors, metadata = dict(open_safe(whole).tensors()), dict(open_safe(whole).metadata)
-    metadata.pop(HASH_KEY)
     write_safe(path, plan_of(tensors), tensors.__getitem__, metadata, hashes=(key,))
     return open_safe(path)
 
@@ -61,17 +59,6 @@ def test_one_bit_of_the_base_that_turned_is_found(folded, key, precision, whole,
     assert not (tmp_path / "folder").exists()
 
 
-def test_a_base_without_a_hash_of_ours_is_merged_unverified(whole, adapter, tmp_path):
-    tensors, metadata = dict(open_safe(whole).tensors()), dict(open_safe(whole).metadata)
-    metadata.pop(HASH_KEY)
-    path = tmp_path / "base.safetensors"
-    write_safe(path, plan_of(tensors), tensors.__getitem__, metadata, hashes=())
-    assert merge(path, [(adapter, 0.5)], tmp_path / "out.safetensors").report.total < 1
-
-
-def test_digests_of_what_passed_are_known_by_the_names_of_its_file(whole):
-    file, passed = open_safe(whole), Passed()
-    passed.expect({"here": (file, _KEPT)})
-    assert passed.others(file) == set(file.entries) - {_KEPT}
-    passed.take({"here": (file, _KEPT)}, {"here": bytes(32), "else": bytes(32)})
-    assert passed.digests(file) == {_KEPT: bytes(32)}
+def test_a_checkpoint_of_ours_has_no_hash_in_it_and_is_merged_unverified(whole, adapter, tmp_path):
+    assert not open_safe(whole).hash_keys
+    assert merge(whole, [(adapter, 0.5)], tmp_path / "out.safetensors").report.total < 1

@@ -104,7 +104,7 @@ class SafeFile:
     def digests(self, names: Collection[str]) -> dict[str, bytes]:
         """Return the SHA-256 of the bytes of tensors, by name; several cores share large ones."""
         entries = [entry for name, entry in self.entries.items() if name in names]
-        shares = _shares(entries, _CORES if sum(each.size for each in entries) > _SHARED else 1)
+        shares = shares_of(entries, _CORES if sum(each.size for each in entries) > _SHARED else 1)
         if len(shares) < 2:
             return self._digests(entries)
         with ThreadPoolExecutor(len(shares), thread_name_prefix="sha256") as beside:
@@ -175,7 +175,7 @@ class SafeFile:
             )
 
 
-def _shares(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
+def shares_of(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
     """Divide entries into at most `count` runs of about the same bytes."""
     whole, done, result = sum(each.size for each in entries), 0, [list[Entry]() for _ in range(count)]
     for each in entries:

@@ -2,14 +2,15 @@
 
 The safetensors library writes metadata in random order and wants all tensors in memory; here the header comes first,
 sorted, then one tensor after the other, and the hashes are put into the places kept for them. Making, writing and
-hashing go on side by side: hashing takes 0.6 to 0.9 s per GB and core, and the disk can work meanwhile.
+hashing go on side by side: hashing takes 0.6 to 0.9 s per GB and core, and the disk can work meanwhile. A file without
+hashes in its header has one made of itself on the way; one with them is not complete until all is hashed.
 """
 
 import hashlib
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,10 +66,16 @@ def plan_of(tensors: Mapping[str, Tensor]) -> list[Planned]:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What is known of a file that was written: the hashes in its metadata, the SHA-256 of the bytes of each tensor."""
+    """What is known of a file that was written.
+
+    `hashes` are those in its metadata, `digests` the SHA-256 of the bytes of each tensor by name, but for those that
+    were `passing`. `header` and `sha256` are those of a file without `hashes`, empty for any other.
+    """
 
     hashes: Mapping[str, str]
     digests: Mapping[str, bytes]
+    header: bytes = b""
+    sha256: str = ""
 
 
 def write_safe(
@@ -78,10 +85,12 @@ def write_safe(
     metadata: Mapping[str, str],
     *,
     hashes: Collection[str] = WRITTEN,
+    passing: Container[str] = (),
 ) -> Written:
     """Write a file whose header is known before its tensors, asking for one tensor at a time.
 
-    Its hashes end up in the metadata; a checkpoint has only ours, nobody looks for the others there.
+    Its hashes end up in the metadata. A checkpoint has none of them: to hash its gigabytes a second time takes as long
+    as to copy it. No digest is made of tensors that are `passing`: they lie in another file, to be compared with.
     The file is complete but not flushed to the disk: `path` is a temporary one of `datasets_tools.storage`. Raises
     ValueError where `content_of` gives another dtype or shape than planned. What it gave must not change afterwards.
     """
@@ -91,11 +100,12 @@ def write_safe(
     if HASH_KEY in hashes:
         places[HASH_KEY] = "0" * 64
     header = header_of(plan, dict(sorted({**metadata, **places}.items())))
+    whole = RunningHash(hash=hashlib.sha256(header))
     with path.open("wb") as file:
         file.write(header)
-        with _Line(file, each_once(running)) as line:
+        with _Line(file, each_once(running) if hashes else [whole]) as line:
             for each in plan:
-                line.begin()
+                line.begin(digested=HASH_KEY in hashes or each.name not in passing)
                 for data in _bytes(content_of(each.name), each):
                     line.put(data)
                 line.end(each.name)
@@ -104,7 +114,9 @@ def write_safe(
         if HASH_KEY in hashes:
             result[HASH_KEY] = content_hash(plan, metadata, digests)
         _fill(file, header, places, result)
-    return Written(hashes=result, digests=digests)
+    if hashes:
+        return Written(hashes=result, digests=digests)
+    return Written(hashes={}, digests=digests, header=header, sha256=whole.text())
 
 
 class _Line:
@@ -119,7 +131,8 @@ class _Line:
             ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("write", "chain", "flush")
         )
         self._hashers = {ThreadPoolExecutor(1, thread_name_prefix="hash"): 0 for _ in range(_HASHERS)}
-        self._hasher, self._digest = next(iter(self._hashers)), hashlib.sha256()
+        self._hasher = next(iter(self._hashers))
+        self._digest: hashlib._Hash | None = None
         self._digests: dict[str, hashlib._Hash] = {}
         self._under_way: deque[tuple[int, list[Future[object]]]] = deque()
         self._waiting = self._unflushed = 0
@@ -132,27 +145,28 @@ class _Line:
         for each in (self._writer, self._chain, self._flusher, *self._hashers):
             each.shutdown(cancel_futures=True)
 
-    def begin(self) -> None:
+    def begin(self, *, digested: bool) -> None:
         """Take the pieces of another tensor from now on; the hasher that was given the fewest bytes has them."""
-        self._hasher, self._digest = min(self._hashers, key=self._hashers.__getitem__), hashlib.sha256()
+        self._hasher = min(self._hashers, key=self._hashers.__getitem__)
+        self._digest = hashlib.sha256() if digested else None
 
     def put(self, data: memoryview) -> None:
         """Take the next bytes; wait where too many are under way. Raises what writing raised."""
-        tasks: list[Future[object]] = [
-            self._writer.submit(self._file.write, data),
-            self._hasher.submit(self._digest.update, data),
-        ]
+        tasks: list[Future[object]] = [self._writer.submit(self._file.write, data)]
+        if self._digest is not None:
+            tasks.append(self._hasher.submit(self._digest.update, data))
+            self._hashers[self._hasher] += len(data)
         if self._running:
             tasks.append(self._chain.submit(self._run, data))
         self._under_way.append((len(data), tasks))
-        self._hashers[self._hasher] += len(data)
         self._waiting += len(data)
         while self._waiting > _AHEAD:
             self._settle()
 
     def end(self, name: str) -> None:
         """Say of which tensor the bytes were that came since `begin`."""
-        self._digests[name] = self._digest
+        if self._digest is not None:
+            self._digests[name] = self._digest
 
     def finish(self) -> dict[str, bytes]:
         """Wait until everything is written and hashed; return the digest of each tensor."""

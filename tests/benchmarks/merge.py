@@ -5,8 +5,8 @@ python -m tests.benchmarks.merge --share 0.5        half the channels, for a qui
 python -m tests.benchmarks.merge --rounds 1 --to fp16
 
 Copy and merges take turns, each in a process of its own, from a source in the page cache to a new file, until its bytes
-are on the disk. A copy reads and writes. A merge also verifies the source against the hash in it, folds, hashes what it
-writes, reads it back against that hash and the numbers that were computed, and makes the SHA-256 of the file. Weights
+are on the disk. A copy reads and writes. A merge also folds, makes the SHA-256 of the file, reads it back and compares
+each byte with the source or with the digest of what was written, and some with the numbers that were computed. Weights
 are random: a merge takes the same time for any.
 """
 
@@ -67,7 +67,7 @@ def make(folder: Path, share: float) -> tuple[Path, Path]:
         count = torch.Size(shapes[name]).numel()
         return noise.repeat(count // noise.numel() + 1)[:count].reshape(shapes[name])
 
-    write_safe(folder / "base.safetensors", plan, tensor_of, {"format": "pt"})
+    write_safe(folder / "base.safetensors", plan, tensor_of, {"format": "pt"}, hashes=())
     attention = {
         key.removesuffix(".weight"): shape
         for key, shape in tensors.items()
