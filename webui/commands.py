@@ -1,18 +1,16 @@
 """Short commands: what needs torch runs as the command line in a process of its own, and its answer is read."""
 
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from webui.errors import BadRequest, StudioError
+from webui.job_progress import last_error
 from webui.processes import environment
 
-__all__ = ["run_cli", "said"]
-
-_ERROR = re.compile(r"^error: (?P<reason>.*?)(?: \((?P<hint>.*)\))?$", re.MULTILINE)
+__all__ = ["run_cli"]
 
 
 def run_cli(words: Sequence[str], *, timeout: float = 120.0) -> dict[str, Any]:
@@ -30,13 +28,7 @@ def run_cli(words: Sequence[str], *, timeout: float = 120.0) -> dict[str, Any]:
             f"{words[0]} took longer than {timeout:.0f} s", hint="try again when less is running"
         ) from error
     if done.returncode not in (0, 1) or not done.stdout.strip():
-        reason, hint = said(done.stderr)
+        reason, hint = last_error(done.stderr)
         raise BadRequest(reason or f"{words[0]} broke off", hint=hint)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
-
-
-def said(text: str) -> tuple[str, str]:
-    """Return reason and hint of the last error line that a command wrote."""
-    found = list(_ERROR.finditer(text))
-    return (found[-1]["reason"], found[-1]["hint"] or "") if found else ("", "")

@@ -19,6 +19,7 @@ __all__ = [
     "LossCurve",
     "Progress",
     "error_in",
+    "last_error",
     "log_path",
     "loss_curve",
     "output_path",
@@ -128,7 +129,12 @@ def previews(home: Path, job: Job) -> list[tuple[int, Path]]:
 
 def error_in(log: Path, start: int = 0) -> tuple[str, str]:
     """Return the last error that a command told in its log from byte `start` on, and its remedy; "" where none."""
-    for line in reversed(tail(log, TAIL, start=start).splitlines()):
+    return last_error(tail(log, TAIL, start=start))
+
+
+def last_error(text: str) -> tuple[str, str]:
+    """Return the last error that a command wrote, and its remedy; "" where none."""
+    for line in reversed(text.splitlines()):
         if line.startswith(("error: ", "Error: ")):
             return _without_remedy(line[len("error: ") :].strip())
     return "", ""

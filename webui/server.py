@@ -209,23 +209,24 @@ class _Lost:
         await self.answer(request)(scope, receive, send)
 
     def answer(self, request: Request, said: str = "this is not here") -> Response:
-        if not _reads(request):
-            return JSONResponse({"error": said}, status_code=404)
+        return self.page(request, 404) if _reads(request) else JSONResponse({"error": said}, status_code=404)
+
+    def page(self, request: Request, status: int, said: str = "", hint: str = "") -> Response:
         from webui.context import Context
 
         t = Text(_language(request, self._studio))
-        html = Context(self._studio, t, f"/{t.language}").render("not_found")
-        return HTMLResponse(html, status_code=404)
+        html = Context(self._studio, t, f"/{t.language}").render("not_found", said=said, hint=hint)
+        return HTMLResponse(html, status_code=status)
 
 
 def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
-    def page(request: Request, error: str = "", status: int = 200) -> HTMLResponse:
+    def page(request: Request, error: StudioError | None = None) -> HTMLResponse:
         from webui.context import Context
 
         t = Text(language_of(request.headers.get("accept-language", "")))
         target = _local(request.query_params.get("next", "/"))
         html = Context(studio, t, "").render("login", error=error, target=target)
-        return HTMLResponse(html, status_code=status)
+        return HTMLResponse(html, status_code=error.status if error else 200)
 
     @app.get("/login")
     def login_page(request: Request) -> Response:
@@ -237,7 +238,7 @@ def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
         try:
             user = studio.users.sign_in(name, password, address=address)
         except (NotAllowed, TooMany) as error:
-            return page(request, f"{error}: {error.hint}", error.status)
+            return page(request, error)
         studio.sessions.end(request.cookies.get(cookie_name(secure), ""))
         answer = RedirectResponse(_local(request.query_params.get("next", "/")), status_code=303)
         answer.set_cookie(
@@ -261,9 +262,12 @@ def _local(target: str) -> str:
 def _answer_errors(app: FastAPI, studio: Studio) -> None:
     lost = _Lost(studio)
 
-    async def refused(request: Request, error: Exception) -> JSONResponse:
+    async def refused(request: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, StudioError) else 422
-        return JSONResponse({"error": str(error), "hint": getattr(error, "hint", "")}, status_code=status)
+        said, hint = str(error), getattr(error, "hint", "")
+        if _reads(request):
+            return lost.page(request, status, said, hint)
+        return JSONResponse({"error": said, "hint": hint}, status_code=status)
 
     async def unreadable(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

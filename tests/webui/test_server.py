@@ -44,6 +44,22 @@ def test_what_no_page_has_shown_cannot_be_fetched(local, number):
     assert local.get(f"/files/{number}").status_code == 404
 
 
+@pytest.mark.parametrize(("language", "said"), [("de", "Diese Datei gibt es nicht"), ("en", "There is no such file")])
+def test_a_person_reads_in_their_language_that_a_file_is_gone(local, language, said):
+    headers = {"accept": "text/html", "accept-language": language}
+    answer = local.get(f"/files/{'0' * 32}", headers=headers)
+    assert answer.status_code == 404
+    assert said in answer.text
+
+
+def test_the_page_to_sign_in_says_in_the_language_of_the_browser_what_is_wrong(visitor, studio):
+    studio.users.add("ann", "admin", PASSWORD, when=WHEN)
+    given = {"name": "ann", "password": "not this one"}
+    answer = visitor.post("/login", data=given, headers={"accept-language": "de"})
+    assert answer.status_code == 403
+    assert "Der Name oder das Passwort stimmt nicht." in answer.text
+
+
 @pytest.mark.parametrize("name", ["page.html", "drawing.svg", "script.js", "style.safetensors"])
 def test_what_is_no_picture_is_a_download_that_runs_nothing(local, studio, name):
     path = studio.home / "exports" / name
