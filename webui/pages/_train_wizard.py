@@ -1,5 +1,7 @@
 """The way to a training in five steps: pictures, rights, look and name, quality, review."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from webui.pages._train_rights import Rights
 
 __all__ = ["Wizard"]
 
-STEPS = ("pictures", "rights", "look", "quality", "review")
+STEPS = ("pictures", "rights", "looks", "quality", "review")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +37,13 @@ class Wizard:
         t = ctx.t
         chosen = gr.State("")
         with gr.Walkthrough(selected=0) as steps:
-            with gr.Step(t("train.pictures"), id=0):
+            with _step(ctx, 0):
                 sets = pickable()
                 first = _moves(ctx, 0)
-            with gr.Step(t("train.rights"), id=1):
+            with _step(ctx, 1):
                 rights = Rights.build(ctx)
                 second = _moves(ctx, 1)
-            with gr.Step(t("train.looks"), id=2):
+            with _step(ctx, 2):
                 name = gr.Textbox(
                     label=t("train.style_name"),
                     info=t("train.style_name_info"),
@@ -56,10 +58,10 @@ class Wizard:
                     label=t("train.notes"), info=t("train.notes_info"), value="", lines=2, max_length=2000
                 )
                 third = _moves(ctx, 2)
-            with gr.Step(t("train.quality"), id=3) as measuring:
+            with _step(ctx, 3) as measuring:
                 quality = Quality.build(ctx)
                 fourth = _moves(ctx, 3)
-            with gr.Step(t("train.review"), id=4) as looking:
+            with _step(ctx, 4) as looking:
                 review = Review.build(ctx)
         expert = Expert.build(ctx)
         made = cls(
@@ -104,7 +106,7 @@ class Wizard:
 
         for number, (back, forth) in enumerate(moves):
             ctx.on(back.click, to(number - 1), self.chosen, steps, **quiet) if back else None
-            if forth and number == STEPS.index("look"):
+            if forth and number == STEPS.index("looks"):
                 ctx.on(forth.click, on, [self.chosen, self.name, self.trigger], steps, **quiet)
             elif forth:
                 ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet)
@@ -116,6 +118,15 @@ class Wizard:
         for event in (self.chosen.change, self.quality.choice.input, self.trigger.change):
             ctx.on(event, renew, asked, plan, trigger_mode="always_last", **quiet)
         self.review.start(ctx, [plan, self.name, self.notes, self.rights.override])
+
+
+@contextmanager
+def _step(ctx: Context, number: int) -> Iterator[gr.Step]:
+    """Open a step; where its name has no room above, as on a phone, it is told inside."""
+    name = ctx.t(f"train.{STEPS[number]}")
+    with gr.Step(name, id=number) as step:
+        gr.HTML(ctx.render("train_step", number=number, of=len(STEPS), name=name))
+        yield step
 
 
 def _moves(ctx: Context, number: int) -> tuple[Any, Any]:

@@ -39,7 +39,9 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 def _jobs(ctx: Context, page: gr.Blocks) -> None:
     mine = gr.Checkbox(label=ctx.t("activity.mine"), value=False)
     table = gr.HTML()
-    chosen = gr.Dropdown(label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None)
+    chosen = gr.Dropdown(
+        label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None, visible=False
+    )
     names = ("pause", "resume", "stop", "retry", "up", "down", "remove")
     with gr.Row(elem_classes=ctx.needs("jobs.stop")):
         buttons = {name: gr.Button(ctx.t(f"activity.{name}"), visible=False) for name in names}
@@ -48,7 +50,7 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
         rows = ctx.act(request, "jobs.list", mine=only_mine, limit=SHOWN)
         choices = [(f"{row.title} · {ctx.t(f'jobs.{row.state}')} · {row.owner}", row.id) for row in rows]
         kept = job if job in {row.id for row in rows} else None
-        return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, value=kept)
+        return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, value=kept, visible=bool(choices))
 
     def offer(job: str | None, request: gr.Request) -> list[Any]:
         """Show what can be done with a job in its state."""
