@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from tests.webui.conftest import HOST, PASSWORD, WHEN, opened
-from webui.actions import actions
+from webui.actions import _recorded, actions
 
 SOON = 5.0
 """Seconds on a busy machine; the slowest takes 0.1 alone."""
@@ -186,6 +186,16 @@ def _schemas(value: Any, at: str) -> Iterator[tuple[str, dict[str, Any]]]:
     elif isinstance(value, list):
         for each in value:
             yield from _schemas(each, at)
+
+
+def test_the_audit_keeps_the_beginning_of_what_is_long_and_says_how_much_there_was():
+    given = {"id": "a" * 16, "files": [f"{number}.png" for number in range(3000)], "owner": "x" * 1000}
+    recorded = _recorded(actions()["datasets.rights"].arguments(**given))
+    assert recorded["files"][0] == "0.png"
+    assert recorded["files"][-1] == "… 3000 in all"
+    assert len(json.dumps(recorded)) < 2000
+    short = _recorded(actions()["datasets.rights"].arguments(id="a" * 16, files=["a.png"], owner="Acme"))
+    assert (short["files"], short["owner"]) == (["a.png"], "Acme")
 
 
 ROLES = ("viewer", "creator", "trainer", "approver", "admin")

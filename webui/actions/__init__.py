@@ -175,12 +175,21 @@ _SAID = {
 
 
 def _recorded(given: BaseModel) -> dict[str, Any]:
-    """Return the arguments as the audit keeps them: secrets left out, long texts cut."""
-    said = given.model_dump(mode="json")
-    return {
-        key: "…" if key in _SECRET else f"{value[:500]}…" if isinstance(value, str) and len(value) > 500 else value
-        for key, value in said.items()
-    }
+    """Return the arguments as the audit keeps them: secrets left out, long texts and lists cut."""
+    return {key: "…" if key in _SECRET else _cut(value) for key, value in given.model_dump(mode="json").items()}
 
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"{value[:LONGEST]}…" if len(value) > LONGEST else value
+    if isinstance(value, dict):
+        return {key: _cut(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [*map(_cut, value[:MOST]), *([f"… {len(value)} in all"] if len(value) > MOST else [])]
+    return value
+
+
+LONGEST, MOST = 500, 20
+"""Letters of a text and values of a list that the audit keeps."""
 
 _SECRET = {"password", "token"}
