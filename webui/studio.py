@@ -153,6 +153,8 @@ class Studio:
 
             run_cli(["library", "seed", "--home", str(self.home)])
             self.keep_shared_setting("seeded", "yes")
+        for name in ("files", "datasets", "checks", "library", "painter"):
+            getattr(self, name)  # before threads share it: from Python 3.12 on two of them may each make one
         self.jobs.wake()
 
     def close(self) -> None:
