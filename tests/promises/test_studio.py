@@ -10,6 +10,7 @@ import typer
 from jinja2 import Environment, PackageLoader, meta, nodes
 
 from lora_diffusion.cli import app as command_line
+from lora_diffusion.library import MOVES
 from webui.actions import actions
 from webui.text import LANGUAGES, catalogue
 
@@ -107,6 +108,12 @@ def test_a_string_is_there_in_every_language_with_the_same_places_to_fill(key):
         {name for _, name, _, _ in string.Formatter().parse(text) if name is not None} for text in strings.values()
     ]
     assert all(each == places[0] for each in places)
+
+
+def test_every_event_that_is_recorded_is_told_in_words():
+    acts = [each.name.replace(".", "_") for each in actions().values() if each.writes]
+    moves = [f"{stage}_to_{after}" for stage, then in MOVES.items() for after in then]
+    assert [each for each in (*acts, *moves) if f"activity.did_{each}" not in catalogue()] == []
 
 
 def test_no_template_takes_markup_from_outside():

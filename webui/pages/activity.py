@@ -7,6 +7,7 @@ import gradio as gr
 
 from webui.components import heading, problem
 from webui.context import Context
+from webui.text import catalogue
 from webui.users import allows
 
 __all__ = ["NAME", "build"]
@@ -88,7 +89,8 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
 
     def show(before: int, request: gr.Request) -> tuple[str, int]:
         events = ctx.act(request, "system.audit", before=before, limit=SHOWN)
-        return ctx.render("activity_audit", events=events), events[-1].number if len(events) == SHOWN else 0
+        rows = [(each, _did(ctx, each.what)) for each in events]
+        return ctx.render("activity_audit", events=rows), events[-1].number if len(events) == SHOWN else 0
 
     def check(request: gr.Request) -> Iterator[str]:
         yield ctx.render("note", text=ctx.t("activity.verifying"))
@@ -102,6 +104,12 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(page.load, show, oldest, [table, oldest], show_progress="hidden")
     ctx.on(earlier.click, show, oldest, [table, oldest])
     ctx.on(verify.click, check, None, verdict)
+
+
+def _did(ctx: Context, what: str) -> str:
+    """Return what an event tells, in words; what an earlier version told may have none."""
+    key = f"activity.did_{what.replace('.', '_').replace(' ', '_')}"
+    return ctx.t(key) if key in catalogue() else what
 
 
 def _disk(ctx: Context, page: gr.Blocks) -> None:
