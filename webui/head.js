@@ -36,4 +36,16 @@
   const language = () => { document.documentElement.lang = STUDIO_LANGUAGE; };
   language();
   document.addEventListener("DOMContentLoaded", language);
+  // Gradio heads its messages with their kind, in English; the title that it was given is shown nowhere.
+  const headed = () => {
+    for (const title of document.querySelectorAll(".toast-title:not([data-told])")) {
+      const word = STUDIO_WORDS[[...title.classList].find((name) => name in STUDIO_WORDS)];
+      if (word) title.firstChild.nodeValue = `${word} `;
+      title.dataset.told = "";
+    }
+    for (const close of document.querySelectorAll("[data-testid=toast-close][aria-label=Close]")) {
+      close.ariaLabel = STUDIO_WORDS.close;
+    }
+  };
+  new MutationObserver(headed).observe(document, { childList: true, subtree: true });
 })();

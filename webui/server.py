@@ -1,6 +1,7 @@
 """The app: FastAPI owns who one is, files and REST; the pages are mounted in it once per language."""
 
 import asyncio
+import json
 import os
 import threading
 import warnings
@@ -353,4 +354,7 @@ def _head(language: str) -> str:
     script = (Path(__file__).parent / "head.js").read_text("utf-8")
     icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
     style = f"<style>{_NAVIGATION}\n{roles()}</style>"
-    return f"{icon}{style}<script>const STUDIO_LANGUAGE = {language!r};\n{script}</script>"
+    t = Text(language)
+    words = json.dumps({each: t(f"common.toast_{each}") for each in ("error", "warning", "info", "success", "close")})
+    known = f"const STUDIO_LANGUAGE = {language!r}, STUDIO_WORDS = {words};"
+    return f"{icon}{style}<script>{known}\n{script}</script>"

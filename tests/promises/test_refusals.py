@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("webui", "lora_diffusion", "datasets_tools")
 ELSEWHERE = (
     "webui/serving.py",  # how the studio is started
-    "lora_diffusion/cli",
+    *(f"lora_diffusion/cli{each}.py" for each in ("", "_audit", "_caption", "_evaluate", "_files", "_generate")),
+    *(f"lora_diffusion/cli_{each}.py" for each in ("library", "pictures", "plan", "rights", "ui")),
     "lora_diffusion/demo",
     "lora_diffusion/console.py",
     "lora_diffusion/extracting.py",
