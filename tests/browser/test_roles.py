@@ -15,6 +15,7 @@ ROLES = ("viewer", "creator", "trainer", "approver", "admin")
 SETTLED = 1500
 """Milliseconds after the heading: tables and pictures come by events of their own."""
 
+BUTTONS = "main button:enabled:visible:not([role=tab], .label-wrap, .visually-hidden *)"
 TABS = ".tab-container:not(.visually-hidden) button[role=tab]:enabled:visible"
 """Gradio keeps a second row of tabs, to measure."""
 
