@@ -43,9 +43,9 @@ class BlendRows:
                 with gr.Row():
                     fields.append(gr.Checkbox(label=t("blend.mute"), min_width=90))
                     fields.append(gr.Checkbox(label=t("blend.solo"), min_width=90))
-                    fields.append(gr.Dropdown(label=t("blend.where"), choices=presets, value="", min_width=160))
+                    fields.append(gr.Dropdown(label=t("blend.where"), choices=presets, value="", scale=2, min_width=180))
                     courses = [(t(f"blend.course_{name}"), value) for name, value in COURSES.items()]
-                    fields.append(gr.Dropdown(label=t("blend.when"), choices=courses, value="", min_width=160))
+                    fields.append(gr.Dropdown(label=t("blend.when"), choices=courses, value="", scale=2, min_width=180))
             groups.append(group)
         return cls(picker, groups, titles, fields)
 
