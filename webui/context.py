@@ -1,6 +1,7 @@
 """What a page gets to build with: strings, actions in the visitor's name, addresses of files."""
 
 import functools
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from datasets_tools import DatasetError
 from lora_diffusion import LoraDiffusionError
 from webui.actions import WrongArguments, act, actions
 from webui.errors import NotAllowed, StudioError
-from webui.refusals import refusal
+from webui.refusals import as_sentence, refusal
 from webui.studio import Studio
 from webui.text import Text
 from webui.users import LOCAL, User
@@ -89,13 +90,13 @@ class Context:
         return f"below-{actions()[name].role}"
 
     def worded(self, text: str) -> str:
-        """Return in the language of the page what was refused or told in English."""
-        return refusal(self.t, text)
+        """Return in the language of the page what was refused or told in English, without where the studio lies."""
+        inside = re.escape(f"{self.studio.home.absolute()}/") + r"(?:uploads/\w{64}/)?"
+        return refusal(self.t, re.sub(inside, "", text))
 
     def sentence(self, text: str) -> str:
         """Return `worded` with a capital and a full stop."""
-        told = self.worded(text)
-        return told[:1].upper() + told[1:] + ("" if told.endswith((".", "!", "?", ":")) else ".")
+        return as_sentence(self.worded(text))
 
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""

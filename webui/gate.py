@@ -18,6 +18,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from webui.errors import StudioError
+from webui.refusals import as_sentence, refusal
+from webui.text import Text
 from webui.uploads import Uploads
 
 __all__ = ["Gate"]
@@ -46,13 +48,13 @@ class Gate:
         if scope["type"] != "http" or root is None:
             await self._app(scope, receive, send)
             return
-        path = scope["path"][len(root) + 1 :]
+        path, t = scope["path"][len(root) + 1 :], Text(root[1:])
         if not self._offered(scope["method"], path, _user(scope)):
             await self._lost(scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_UPLOAD):
-            await self._upload(scope, receive, send)
+            await self._upload(t, scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_JOIN):
-            await self._join(scope, receive, send)
+            await self._join(t, scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -63,16 +65,17 @@ class Gate:
             return path.removesuffix("/") in self._pages or _READ.fullmatch(path) is not None
         return method == "POST" and _WRITE.fullmatch(path) is not None
 
-    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _upload(self, t: Text, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "")
         if not length.isdecimal():
-            await _says(411, "say how much is coming")(scope, receive, send)
+            await _says(411, refusal(t, "say how much is coming"))(scope, receive, send)
             return
         user, answer, gone = _user(scope), bytearray(), False
         try:
             coming = await anyio.to_thread.run_sync(self._uploads.reserve, user, int(length))
         except StudioError as error:
-            shown: Response = PlainTextResponse(f"{error}: {error.hint}", error.status)  # Gradio shows it as it is
+            said = " ".join(as_sentence(refusal(t, each)) for each in (str(error), error.hint))
+            shown: Response = PlainTextResponse(said, error.status)  # Gradio shows it as it is
             await shown(scope, receive, send)
             return
 
@@ -93,7 +96,7 @@ class Gate:
         with coming, suppress(ClientDisconnect):
             await self._app(scope, heard, noted)
 
-    async def _join(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _join(self, t: Text, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = bytearray(), True
         while more:
             message = await receive()
@@ -107,7 +110,8 @@ class Gate:
         except (ValueError, RecursionError):
             fine = False
         if not fine:
-            await _says(422, "this call names a file or an address that was not uploaded here")(scope, receive, send)
+            said = refusal(t, "this call names a file or an address that was not uploaded here")
+            await _says(422, said)(scope, receive, send)
             return
         told = False
 

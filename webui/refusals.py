@@ -14,7 +14,7 @@ from functools import cache, lru_cache
 
 from webui.text import Text, catalogue
 
-__all__ = ["refusal"]
+__all__ = ["as_sentence", "refusal"]
 
 LONGEST = 4000
 """Letters of a sentence; what is longer is output of a program, and stays as it is."""
@@ -61,6 +61,11 @@ def refusal(t: Text, text: str) -> str:
     if told is None:
         _log.debug("no %s for: %s", t.language, text)
     return text if told is None else told
+
+
+def as_sentence(text: str) -> str:
+    """Return a text with a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 @lru_cache(maxsize=4096)

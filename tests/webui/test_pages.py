@@ -33,6 +33,22 @@ def test_a_role_sees_what_it_may_do_and_the_notes_for_those_below_are_gone():
     assert {each.role for each in actions().values()} <= set(ROLES)
 
 
+def test_a_page_tells_in_its_language_what_went_wrong_and_not_where_the_studio_lies(tmp_path):
+    ctx = Context(Studio(tmp_path), Text("de"), "/de")
+    hash = "7f" * 32
+    assert ctx.worded(f"{tmp_path}/uploads/{hash}/a.png does not exist") == "a.png gibt es nicht."
+    html = ctx.render("problem", text=f"there is no plan at {tmp_path}/runs/x.toml", hint="see the log")
+    assert "Unter runs/x.toml liegt kein Plan." in html
+    assert "Mehr steht im Protokoll." in html
+
+
+def test_a_finding_is_told_in_german_and_marked_where_it_cannot_be(tmp_path):
+    ctx = Context(Studio(tmp_path), Text("de"), "/de")
+    known = said(ctx, warns("image-tiny", "a.png", "it has only 20 x 30 pixels", "use a larger version, or remove it"))
+    assert (known.reason, known.foreign) == ("Es hat nur 20 x 30 Pixel.", "")
+    assert said(ctx, warns("image-odd", "a.png", "it is odd in some way", "leave it out")).foreign == "en"
+
+
 def test_the_same_finding_on_twenty_pictures_is_one_line_that_opens(tmp_path):
     ctx = Context(Studio(tmp_path), Text("en"), "/en")
     found = [warns("image-tiny", f"{number}.png", f"it is {number} pixels wide", "use another") for number in range(20)]

@@ -253,7 +253,7 @@ def test_more_uploads_than_there_is_room_for_are_refused_in_a_sentence(creator, 
     monkeypatch.setattr(studio.uploads, "_quota", 100)
     answer = creator.post(f"{ROOT}/gradio_api/upload", files={"files": ("a.png", b"x" * 200)})
     assert answer.status_code == 413
-    assert answer.text.startswith("there is no room for more uploads: ")
+    assert answer.text.startswith("There is no room for more uploads. ")
 
 
 def test_nobody_without_a_session_reaches_a_page_a_call_or_a_file(app, studio):
