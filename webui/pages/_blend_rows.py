@@ -41,9 +41,11 @@ class BlendRows:
                 titles.append(gr.HTML(padding=True))
                 fields.append(gr.Slider(-200, 200, value=100, step=5, interactive=True, label=t("styles.weight")))
                 with gr.Row():
-                    fields.append(gr.Checkbox(label=t("blend.mute"), min_width=90))
-                    fields.append(gr.Checkbox(label=t("blend.solo"), min_width=90))
-                    fields.append(gr.Dropdown(label=t("blend.where"), choices=presets, value="", scale=2, min_width=180))
+                    fields.append(gr.Checkbox(label=t("blend.mute"), min_width=90, elem_classes="switch"))
+                    fields.append(gr.Checkbox(label=t("blend.solo"), min_width=90, elem_classes="switch"))
+                    fields.append(
+                        gr.Dropdown(label=t("blend.where"), choices=presets, value="", scale=2, min_width=180)
+                    )
                     courses = [(t(f"blend.course_{name}"), value) for name, value in COURSES.items()]
                     fields.append(gr.Dropdown(label=t("blend.when"), choices=courses, value="", scale=2, min_width=180))
             groups.append(group)
