@@ -26,6 +26,7 @@ class Versions:
     other: gr.Dropdown
     compare: gr.Button
     difference: gr.HTML
+    moving: gr.Column
     stage: gr.Dropdown
     reason: gr.Textbox
     move: gr.Button
@@ -39,7 +40,7 @@ class Versions:
             other = gr.Dropdown(label=t("library.compare_with"), choices=[])
             compare = gr.Button(t("library.compare"))
             difference = gr.HTML()
-        with gr.Column(elem_classes=ctx.needs("library.promote")):
+        with gr.Column(visible=False, elem_classes=ctx.needs("library.promote")) as moving:
             with gr.Row():
                 stage = gr.Dropdown(label=t("library.stage"), choices=[])
                 reason = gr.Textbox(label=t("library.reason"), max_length=2000)
@@ -47,12 +48,12 @@ class Versions:
                 move, back = gr.Button(t("library.move")), gr.Button(t("library.rollback"))
         return cls(
             timeline=timeline, comparing=comparing, other=other, compare=compare, difference=difference,
-            stage=stage, reason=reason, move=move, back=back,
+            moving=moving, stage=stage, reason=reason, move=move, back=back,
         )  # fmt: skip
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.timeline, self.comparing, self.other, self.difference, self.stage, self.back]
+        return [self.timeline, self.comparing, self.other, self.difference, self.moving, self.stage, self.back]
 
     def shown(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
         """Return what `outputs` become for a version."""
@@ -64,6 +65,7 @@ class Versions:
             gr.update(visible=bool(others)),
             gr.update(choices=others, value=others[0][1] if others else None),
             "",
+            gr.update(visible=version.stage != "draft"),  # which is handed in
             gr.update(choices=stages, value=stages[0][1]),
             gr.update(visible=version.stage == "approved" and not version.current and not version.blocked),
         ]

@@ -94,7 +94,8 @@ class Desk:
 def pictures_of(ctx: Context, request: gr.Request, found: Any) -> tuple[str, Any, dict[str, Any]]:
     """Return what `pictured` become: the version, whether samples can be drawn, and what is known of each check."""
     labels = [(label, each) for each, label in labels_of(ctx, found)]
-    about = shown(ctx, found, approver=allows(ctx.user(request), "approver"))
+    parents = () if found.references else ctx.act(request, "library.origin", ref=found.version.ref).parents
+    about = shown(ctx, found, parents, approver=allows(ctx.user(request), "approver"))
     return about, gr.update(visible=not found.samples), gr.update(choices=labels)
 
 

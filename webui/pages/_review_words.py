@@ -1,5 +1,6 @@
 """What is shown of a version that is reviewed: pictures, figures in plain sentences, and the checklist with facts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from webui.actions.review import CHECKS, Dossier, Figure
@@ -11,7 +12,7 @@ REFERENCES = 12
 """Training pictures that are shown: enough to judge a style by; the library has all."""
 
 
-def shown(ctx: Context, found: Dossier, *, approver: bool) -> str:
+def shown(ctx: Context, found: Dossier, parents: Sequence[tuple[str, float]], *, approver: bool) -> str:
     """Return the version with its pictures side by side, and why nobody can decide where nobody can."""
     version, t = found.version, ctx.t
     why = ""
@@ -28,6 +29,7 @@ def shown(ctx: Context, found: Dossier, *, approver: bool) -> str:
         samples=[(each, ctx.file(each.path)) for each in found.samples],
         references=[(name, ctx.file(path)) for name, path in found.references[:REFERENCES]],
         rights=found.rights,
+        parents=[(ref, _percent(ctx, weight)) for ref, weight in parents],
         percent=_percent(ctx, version.details.weight),
     )
 
