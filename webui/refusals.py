@@ -16,7 +16,7 @@ from webui.text import Text, catalogue
 
 __all__ = ["as_sentence", "refusal"]
 
-LONGEST = 4000
+LONGEST = 1000
 """Letters of a sentence; what is longer is output of a program, and stays as it is."""
 
 DEEPEST = 4
@@ -34,6 +34,7 @@ _WORDS: Mapping[str, str] = {
     "state": "jobs.",
     "lacking": "review.check_",
     "by": "create.axis_",
+    "aspect": "review.aspect_",
     "field": "fields.",
     "fields": "datasets.",
 }
@@ -78,7 +79,18 @@ def _told(language: str, text: str, depth: int) -> str | None:
             values = {name: _put(language, name, value, depth) for name, value in found.groupdict().items()}
             if all(values[name] != found[name] for name in _CLOSED & values.keys()):
                 return catalogue()[entry.key][language].format(**values)
-    place, colon, rest = text.partition(": ")  # a file or a setting before the sentence about it
+    return _several(language, text, depth) or _about(language, text, depth)
+
+
+def _several(language: str, text: str, depth: int) -> str | None:
+    """Return sentences with semicolons between them, where each is known."""
+    told = [_told(language, each, depth + 1) for each in text.split("; ")] if "; " in text else []
+    return " ".join(each for each in told if each) if told and all(told) else None
+
+
+def _about(language: str, text: str, depth: int) -> str | None:
+    """Return a sentence with the file or the setting that it is about before it."""
+    place, colon, rest = text.partition(": ")
     told = _told(language, rest, depth + 1) if colon else None
     return None if told is None else f"{place}: {told}"
 

@@ -190,6 +190,11 @@ def test_a_sentence_is_known_by_its_words(key):
         ("a b.png is a PDF; pictures can be PNG", "a b.png ist ein PDF; Bilder können sein: PNG."),
         ("Ink cannot be a name: it looks like a file", "Ink kann kein Name sein: Er sieht wie eine Datei aus."),
         ("plan.toml: there is no file x", "plan.toml: Eine Datei x gibt es nicht."),
+        ("data: Field required; run.steps: Field required", "data: fehlt. run.steps: fehlt."),
+        (
+            "the style is close to your pictures (84 of 100); more weight hardly gains",
+            "Der Stil ist nah an Ihren Bildern (84 von 100). Mehr Stärke bringt kaum etwas.",
+        ),
         ("RuntimeError: sizes of tensors must match", "RuntimeError: sizes of tensors must match"),
         ("it is something else", "it is something else"),
     ],
