@@ -84,6 +84,8 @@ def theme() -> Any:
         button_secondary_text_color_dark="*neutral_100",
         link_text_color="*primary_700",
         link_text_color_dark="*primary_300",
+        checkbox_border_color="*neutral_500",
+        checkbox_border_color_dark="*neutral_400",
         slider_color="*primary_600",
         slider_color_dark="*primary_400",
     )

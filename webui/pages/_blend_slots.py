@@ -30,7 +30,8 @@ class Slots:
             keeps = {slot: gr.Button(t("blend.keep_slot", slot=slot), size="sm") for slot in SLOTS}
         with gr.Row():
             recalls = {slot: gr.Button(t("blend.use_slot", slot=slot), size="sm") for slot in SLOTS}
-        dropped = gr.File(label=t("blend.recipe"), file_types=[".json"], type="filepath", height=150)
+        with gr.Accordion(t("blend.recipe"), open=False):
+            dropped = gr.File(label=t("blend.recipe_file"), file_types=[".json"], type="filepath")
         return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))
 
     def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox) -> None:
