@@ -6,14 +6,13 @@ same old state; one connection per thread. Changes are a few per job: each is fo
 
 import json
 import sqlite3
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from webui.connections import Connections
 from webui.errors import NotFound, StudioError
 
 __all__ = ["ACTIVE", "ENDED", "Job", "JobError", "JobState", "Lane", "Table", "utc_now"]
@@ -113,35 +112,21 @@ class Table:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self._here = threading.local()
+        self._connections = Connections(self._connected)
         self._migrate()
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection of this thread."""
-        found: sqlite3.Connection | None = getattr(self._here, "connection", None)
-        if found is None:
-            found = self._here.connection = self._connected()
-        return found
+        return self._connections.mine()
 
     def close(self) -> None:
         """Close the connection of this thread."""
-        found: sqlite3.Connection | None = getattr(self._here, "connection", None)
-        if found is not None:
-            found.close()
-            del self._here.connection
+        self._connections.close()
 
-    @contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
+    def change(self) -> AbstractContextManager[sqlite3.Connection]:
         """Do everything in the block at once or not at all, with no other writer in between."""
-        db = self.connection
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            yield db
-            db.commit()
-        except BaseException:
-            db.rollback()  # or every later change of this thread would fail too
-            raise
+        return self._connections.writing()
 
     def get(self, id: str) -> Job:
         """Return a job with its results. Raises NotFound where there is none."""
@@ -158,7 +143,7 @@ class Table:
         return [_job(row) for row in rows]
 
     def _connected(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         db.execute("PRAGMA foreign_keys = ON")
         db.execute("PRAGMA synchronous = FULL")

@@ -9,7 +9,10 @@ from lora_diffusion import UsageError
 from webui.server import LOCAL_HOSTS, create_app
 from webui.studio import Studio
 
-__all__ = ["require_safe", "serve"]
+__all__ = ["allow_files", "require_safe", "serve"]
+
+FILES = 8192
+"""200 threads hold two files of each of three databases, 1200; then there are browsers and what they are sent."""
 
 
 def serve(
@@ -35,6 +38,7 @@ def serve(
     secure = certificate is not None
     if not _is_local(host) and not secure:
         say("warning: without --certificate and --key passwords cross the network unprotected; put TLS in front")
+    allow_files()
     app = create_app(home, hosts=(*LOCAL_HOSTS, host, *names), secure=secure)
     config = uvicorn.Config(
         app,
@@ -55,6 +59,18 @@ def serve(
     if open_browser:
         webbrowser.open(address)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def allow_files() -> None:
+    """Let this process open as many files as it may, up to FILES: a usual 1024 is less than its threads need."""
+    try:
+        import resource
+    except ImportError:  # Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def require_safe(home: Path, host: str) -> None:

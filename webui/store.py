@@ -1,11 +1,12 @@
 """The studio's own tables: users, sessions, settings, data sets, files by opaque id; one SQLite file in its home."""
 
 import sqlite3
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from webui.connections import Connections
 
 __all__ = ["Store"]
 
@@ -37,7 +38,8 @@ class Store:
     """A connection per thread to one SQLite file in WAL mode. Safe for several processes."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._local = path, threading.local()
+        self._path = path
+        self._connections = Connections(self._connect)
         with self.writing() as connection:
             (version,) = connection.execute("pragma user_version").fetchone()
             for number, statements in enumerate(_MIGRATIONS[version:], version + 1):
@@ -46,10 +48,10 @@ class Store:
                 connection.execute(f"pragma user_version = {number}")
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
-        return self._connection().execute(query, values).fetchall()
+        return self._connections.mine().execute(query, values).fetchall()
 
     def row(self, query: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
-        found = self._connection().execute(query, values).fetchone()
+        found = self._connections.mine().execute(query, values).fetchone()
         return found if found is None or isinstance(found, sqlite3.Row) else None
 
     def write(self, statement: str, values: Sequence[Any] = ()) -> int:
@@ -57,24 +59,13 @@ class Store:
         with self.writing() as connection:
             return connection.execute(statement, values).rowcount
 
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> AbstractContextManager[sqlite3.Connection]:
         """Hold the only writing transaction for a block: all of it happens, or nothing."""
-        connection = self._connection()
-        connection.execute("begin immediate")
-        try:
-            yield connection
-            connection.commit()
-        except BaseException:
-            connection.rollback()  # or every later block of this thread would fail too
-            raise
+        return self._connections.writing()
 
-    def _connection(self) -> sqlite3.Connection:
-        if not hasattr(self._local, "connection"):
-            connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("pragma journal_mode = wal")
-            connection.execute("pragma synchronous = normal")
-            self._local.connection = connection
-        found: sqlite3.Connection = self._local.connection
+    def _connect(self) -> sqlite3.Connection:
+        found = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        found.row_factory = sqlite3.Row
+        found.execute("pragma journal_mode = wal")
+        found.execute("pragma synchronous = normal")
         return found

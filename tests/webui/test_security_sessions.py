@@ -1,10 +1,12 @@
 """What sessions and tokens survive, what they leave behind, and how much one person may ask at once."""
 
+import gc
 import hashlib
 import sqlite3
 import threading
 import time
 
+import psutil
 import pytest
 from starlette.testclient import TestClient
 
@@ -113,6 +115,27 @@ def test_a_transaction_that_cannot_be_ended_leaves_nothing_in_the_way_of_the_nex
     with pytest.raises(sqlite3.IntegrityError):
         store.write("insert into b values (1)")
     assert store.write("insert into a values (1)") == 1
+
+
+def test_threads_that_have_ended_leave_no_file_open(studio):
+    def look():
+        studio.users.all()
+        studio.jobs.list()
+
+    def after(count):
+        threads = [threading.Thread(target=look) for _ in range(count)]
+        for each in threads:
+            each.start()
+            each.join()
+        return len(psutil.Process().open_files())
+
+    gc.collect()
+    gc.disable()  # it would close them, but nobody knows when
+    try:
+        few, many = after(2), after(50)
+        assert many <= few + 6
+    finally:
+        gc.enable()
 
 
 def test_a_user_has_so_many_sessions_and_tokens(studio):

@@ -26,6 +26,18 @@ def test_an_address_of_this_machine_needs_nobody(tmp_path, host):
     require_safe(tmp_path, host)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_the_server_may_open_more_files_than_its_threads_need():
+    code = (
+        "import resource; from webui.serving import allow_files; limit = resource.RLIMIT_NOFILE;"
+        "resource.setrlimit(limit, (256, resource.getrlimit(limit)[1])); allow_files();"
+        "print(*resource.getrlimit(limit))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    soft, hard = map(int, done.stdout.split())
+    assert soft == 8192 if hard == -1 else soft == min(8192, hard)
+
+
 def run(*words: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, "-m", "lora_diffusion", *words], capture_output=True, text=True, timeout=60, check=False
