@@ -36,12 +36,24 @@
   const language = () => { document.documentElement.lang = STUDIO_LANGUAGE; };
   language();
   document.addEventListener("DOMContentLoaded", language);
-  // Gradio heads its messages with their kind, in English; the title that it was given is shown nowhere.
+  // Gradio heads its messages with their kind, in English; the title that it was given is shown nowhere. Some are its
+  // own: of a file of another kind, and of a studio that does not answer.
+  const known = [
+    [/^Invalid file types?: (.*)\. Only (.*) allowed\.$/, "kind"],
+    [/^Connection (?:to the server was lost|errored out)/, "lost"],
+  ];
   const headed = () => {
     for (const title of document.querySelectorAll(".toast-title:not([data-told])")) {
       const word = STUDIO_WORDS[[...title.classList].find((name) => name in STUDIO_WORDS)];
       if (word) title.firstChild.nodeValue = `${word} `;
       title.dataset.told = "";
+    }
+    for (const text of document.querySelectorAll("[data-testid=toast-text]:not([data-told])")) {
+      for (const [pattern, word] of known) {
+        const found = text.textContent.trim().match(pattern);
+        if (found) text.textContent = STUDIO_WORDS[word].replace("{name}", () => found[1]).replace("{kinds}", () => found[2]);
+      }
+      text.dataset.told = "";
     }
     for (const close of document.querySelectorAll("[data-testid=toast-close][aria-label=Close]")) {
       close.ariaLabel = STUDIO_WORDS.close;

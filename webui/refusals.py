@@ -11,6 +11,7 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import takewhile
 
 from webui.text import Text, catalogue
 
@@ -73,19 +74,25 @@ def as_sentence(text: str) -> str:
 def _told(language: str, text: str, depth: int) -> str | None:
     if depth > DEEPEST:
         return None
+    if several := _several(language, text, depth):
+        return several
     for entry in _entries():
         found = entry.pattern.fullmatch(text) if entry.spelt in text else None
         if found:
             values = {name: _put(language, name, value, depth) for name, value in found.groupdict().items()}
             if all(values[name] != found[name] for name in _CLOSED & values.keys()):
                 return catalogue()[entry.key][language].format(**values)
-    return _several(language, text, depth) or _about(language, text, depth)
+    return _about(language, text, depth)
 
 
 def _several(language: str, text: str, depth: int) -> str | None:
-    """Return sentences with semicolons between them, where each is known."""
-    told = [_told(language, each, depth + 1) for each in text.split("; ")] if "; " in text else []
-    return " ".join(each for each in told if each) if told and all(told) else None
+    """Return several sentences or words, where each is known."""
+    for between, gap in (("; ", "; "), (" and ", f" {catalogue()['common.and'][language]} "), (", ", ", ")):
+        parts = text.split(between)
+        told = [*takewhile(bool, (_told(language, each, depth + 1) for each in parts if len(parts) > 1))]
+        if told and len(told) == len(parts):
+            return (" " if str(told[0]).endswith(".") else gap).join(str(each) for each in told)
+    return None
 
 
 def _about(language: str, text: str, depth: int) -> str | None:

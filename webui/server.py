@@ -348,6 +348,10 @@ def _own_words(t: Text) -> Any:
     return gr.I18n(**{language: {"common.complete": t("common.complete")} for language in LANGUAGES})
 
 
+_TOASTS = ("error", "warning", "info", "success", "close", "kind", "lost")
+"""What Gradio says in messages, by the names that head.js knows."""
+
+
 def _head(language: str) -> str:
     from webui.theme import roles
 
@@ -355,6 +359,6 @@ def _head(language: str) -> str:
     icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
     style = f"<style>{_NAVIGATION}\n{roles()}</style>"
     t = Text(language)
-    words = json.dumps({each: t(f"common.toast_{each}") for each in ("error", "warning", "info", "success", "close")})
+    words = json.dumps({each: t(f"common.toast_{each}") for each in _TOASTS})
     known = f"const STUDIO_LANGUAGE = {language!r}, STUDIO_WORDS = {words};"
     return f"{icon}{style}<script>{known}\n{script}</script>"

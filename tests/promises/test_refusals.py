@@ -195,6 +195,10 @@ def test_a_sentence_is_known_by_its_words(key):
             "the style is close to your pictures (84 of 100); more weight hardly gains",
             "Der Stil ist nah an Ihren Bildern (84 von 100). Mehr Stärke bringt kaum etwas.",
         ),
+        (
+            "it has a plain frame or bar (5% at the left, 7% at the top), which would be learned as part of the look",
+            "Es hat einen einfarbigen Rahmen oder Balken (5% links, 7% oben), der als Teil des Stils gelernt würde.",
+        ),
         ("RuntimeError: sizes of tensors must match", "RuntimeError: sizes of tensors must match"),
         ("it is something else", "it is something else"),
     ],
