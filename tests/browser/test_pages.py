@@ -71,6 +71,18 @@ def test_the_language_is_that_of_the_browser(browser, server):
         context.close()
 
 
+def test_a_message_is_in_the_language_of_the_page_with_its_heading(visit):
+    page = visit.open("/de/settings")
+    page.get_by_role("tab", name="Personen").click()
+    page.get_by_label("Name").first.fill("Ann")
+    page.get_by_label("Passwort").first.fill("kurz")
+    page.get_by_role("button", name="Hinzufügen").click()
+    said = page.locator(".toast-wrap .toast-body")
+    said.get_by_text("Das Passwort ist zu kurz oder zu lang.").wait_for()
+    assert said.locator(".toast-title").inner_text().strip() == "Bitte beachten"
+    assert said.get_by_role("button", name="Schließen", exact=True).count() == 1
+
+
 def test_pages_load_in_about_a_second(visit):
     visit.open("/en/")
     began = time.monotonic()
