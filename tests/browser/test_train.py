@@ -13,7 +13,7 @@ def test_a_training_is_taught_in_five_steps_and_outlives_the_server(visit, serve
     page = visit.open("/en/train?dataset=demo:papercut")
     page.locator("[data-pick='demo:papercut'][aria-pressed=true]").wait_for()
     page.locator("#next-0").click()
-    expect(page.get_by_text("For all 24 pictures it is recorded")).to_be_visible()
+    expect(page.get_by_text("For all 24 pictures it is recorded")).to_be_visible(timeout=PATIENCE)
     page.locator("#next-1").click()
     page.get_by_label("Name of the style").fill("Paper One")
     page.get_by_label("Trigger word").fill("papyro")
