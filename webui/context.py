@@ -98,11 +98,16 @@ class Context:
         """Return `worded` with a capital and a full stop."""
         return as_sentence(self.worded(text))
 
+    def named(self, user: str) -> str:
+        """Return how a page calls somebody who did something: the one at a machine of their own is no name."""
+        return self.t("common.you") if user == LOCAL.name else user
+
     def render(self, template: str, /, **values: Any) -> str:
         """Return a template of templates/ filled in; everything is escaped."""
         page = _templates().get_template(f"{template}.html.j2")
         own = {"t": self.t, "root": self.root, "needs": self.needs, "lacks": self.lacks}
-        return page.render(**own, worded=self.worded, sentence=self.sentence, **values)
+        told = {"worded": self.worded, "sentence": self.sentence, "named": self.named}
+        return page.render(**own, **told, **values)
 
     def on(self, event: Any, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
         """Bind a handler to an event: refusals become sentences, and the endpoint is in no public list."""
