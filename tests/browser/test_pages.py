@@ -116,3 +116,37 @@ def test_a_page_is_walked_with_the_keyboard_alone(visit):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.innerText?.trim() || ''"))
     assert {"Create pictures", "Stop"} <= reached
+
+
+def test_a_phone_names_the_step_of_a_training(browser, server):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    page = context.new_page()
+    page.goto(f"{server.address}/de/train?dataset=demo:papercut")
+    page.get_by_text("Schritt 1 von 5: Bilder").wait_for()
+    page.locator("[data-pick='demo:papercut'][aria-pressed=true]").wait_for()
+    page.locator("#next-0").click()
+    page.get_by_text("Schritt 2 von 5: Rechte").wait_for()
+    assert page.locator(".step-title").is_hidden()
+    context.close()
+
+
+def test_a_style_in_the_library_has_the_page_to_itself_and_a_way_back(visit):
+    page = visit.open("/en/library?ref=papercut%401")
+    page.get_by_role("heading", name="papercut v1", level=1).wait_for()
+    assert page.locator(".cards").count() == 0
+    assert page.get_by_text("offered in Create and Blend").is_visible()
+    page.get_by_role("link", name="All styles").click()
+    page.locator(".cards .card", has_text="papercut").wait_for()
+    page = visit.open("/en/library?ref=nothing%407")
+    page.get_by_text("There is no style nothing@7 here").wait_for()
+    page.locator(".cards .card", has_text="papercut").wait_for()
+
+
+def test_the_picture_of_a_mix_is_as_wide_as_its_column(visit):
+    page = visit.open("/en/blend")
+    page.locator(".row-title").nth(1).wait_for()
+    page.locator("#mix").click()
+    page.locator("#mixed img").wait_for()
+    column, picture = page.locator("#mixed").bounding_box(), page.locator("#mixed img").bounding_box()
+    assert picture["width"] > 400
+    assert picture["width"] > 0.95 * column["width"]
