@@ -28,7 +28,7 @@ def require_release(user: User, version: Version, *, archived: bool = False) -> 
     if version.blocked:
         raise NotAllowed(
             f"{version.ref} is blocked: {version.blocked}",
-            hint="a trainer may keep it as a private archive; for others, teach it again without these pictures",
+            hint="a trainer may keep it as a private archive; for others, train it again without these pictures",
         )
     raise NotAllowed(
         f"{version.ref} is not approved, and {user.name} is {user.role}",

@@ -1,5 +1,6 @@
 """What pages offer is what the rules allow."""
 
+import re
 from types import SimpleNamespace
 
 from datasets_tools.finding import warns
@@ -9,7 +10,7 @@ from webui.context import Context
 from webui.pages._datasets_words import grouped, said
 from webui.pages._library_versions import NEXT
 from webui.studio import Studio
-from webui.text import Text
+from webui.text import Text, catalogue
 from webui.theme import roles
 from webui.users import ROLES
 
@@ -59,3 +60,22 @@ def test_the_same_finding_on_twenty_pictures_is_one_line_that_opens(tmp_path):
     assert shown.count("Tiny picture") == 1
     assert "20 times: 0.png, 1.png, 2.png and 17 more" in shown
     assert shown.count("pixels wide") == 20
+
+
+SYNONYMS = {
+    "en": r"\b(teach\w*|taught|descriptions?|images?|rank|latents?|dialects?|merged checkpoint)\b",
+    "de": r"\b(gelehrt\w*|lehren|lehrt|bildersammlung\w*|bildpunkte?n?|bildbeschreibung\w*|latent\w*)\b",
+}
+"""What stands for train, caption or prompt, picture and picture set elsewhere, and what is not said at all."""
+OF_OTHERS = ("plan.", "fields.", "refusals.")
+"""Settings for experts, and sentences that come from below."""
+
+
+def test_a_thing_has_one_name_on_all_pages():
+    found = [
+        (key, language, strings[language])
+        for key, strings in catalogue().items()
+        for language, words in SYNONYMS.items()
+        if not key.startswith(OF_OTHERS) and re.search(words, strings[language], re.IGNORECASE)
+    ]
+    assert found == []
