@@ -300,7 +300,9 @@ def _require_rights(at: At, id: str, override: str) -> None:
             hint="state their rights on the page of the set",
         )
     if not allows(at.user, "admin"):
-        raise NotAllowed("only an admin may train with pictures without rights", hint="state the rights, or ask an admin")
+        raise NotAllowed(
+            "only an admin may train with pictures without rights", hint="state the rights, or ask an admin"
+        )
 
 
 def _named(finding: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
