@@ -171,3 +171,10 @@ def test_a_wrong_argument_is_named_in_plain_words(local, arguments, said):
 )
 def test_a_number_out_of_bounds_is_told_with_its_bound(local, arguments, said):
     assert local.post("/api/pictures.list", json=arguments).json()["error"] == said
+
+
+def test_a_script_makes_a_set_and_lists_it_without_its_folder(local, studio):
+    made = local.post("/api/datasets.create", json={"name": "Autumn"}).json()
+    assert made["name"] == "Autumn"
+    assert made["id"] in {each["id"] for each in local.post("/api/datasets.list", json={}).json()}
+    assert str(studio.home) not in str(made)

@@ -64,7 +64,6 @@ class SetRow:
     pictures: int
     captioned: int
     covers: tuple[Path, ...]
-    folder: Path
     score: int | None
 
 
@@ -153,7 +152,7 @@ def add_pictures(
 ) -> Taken:
     """Put uploaded pictures, zips of pictures and captions (.txt) into a set; what is refused is named."""
     found = at.studio.datasets.writable(id)
-    sent = [Upload(name=PurePosixPath(name).name, path=at.studio.upload(name)) for name in uploads]
+    sent = [Upload(name=PurePosixPath(name).name, path=at.studio.upload(name, at.user)) for name in uploads]
     with at.studio.datasets.busy(id, "add") as told:
         return take_in(found.folder, sent, decoding=at.studio.datasets.decoding, when=at.when, on_progress=told)
 
@@ -333,7 +332,6 @@ def _row(at: At, found: PictureSet) -> SetRow:
         pictures=len(pictures),
         captioned=sum(bool(each.caption) for each in pictures),
         covers=tuple(found.folder / each.file for each in pictures[:_COVERS]),
-        folder=found.folder,
         score=report.score if report else None,
     )
 
