@@ -21,18 +21,19 @@ def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
     chosen, last = gr.State(""), gr.State("")
     with gr.Row():
         star = gr.Button(ctx.t("create.star_toggle"), size="sm", visible=False, elem_classes=ctx.needs("pictures.star"))
-        older = gr.Button(ctx.t("create.older"), size="sm")
+        older = gr.Button(ctx.t("create.older"), size="sm", visible=False)
 
-    def show(text: str, only_starred: bool, only_mine: bool, before: str, request: gr.Request) -> tuple[str, str]:
+    def show(text: str, only_starred: bool, only_mine: bool, before: str, request: gr.Request) -> tuple[str, str, Any]:
         wanted = {"starred": True} if only_starred else {}
         found = ctx.act(request, "pictures.list", text=text or "", mine=only_mine, before=before, limit=SHOWN, **wanted)
         shots = [ctx.shot(each) for each in found]
         html = (
             ctx.render("pick_pictures", shots=shots) if shots else ctx.render("plain", text=ctx.t("create.no_pictures"))
         )
-        return html, found[-1].id if len(found) == SHOWN else ""
+        last = found[-1].id if len(found) == SHOWN else ""
+        return html, last, gr.update(visible=bool(last))
 
-    def newest(text: str, only_starred: bool, only_mine: bool, request: gr.Request) -> tuple[str, str]:
+    def newest(text: str, only_starred: bool, only_mine: bool, request: gr.Request) -> tuple[str, str, Any]:
         return show(text, only_starred, only_mine, "", request)
 
     def choose(request: gr.Request, event: gr.EventData) -> tuple[str, str]:
@@ -50,8 +51,8 @@ def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
 
     filters: list[Any] = [search, starred, mine]
     for event in (page.load, tab.select, search.submit, starred.input, mine.input):
-        ctx.on(event, newest, filters, [grid, last], show_progress="hidden")
-    ctx.on(older.click, show, [*filters, last], [grid, last])
+        ctx.on(event, newest, filters, [grid, last, older], show_progress="hidden")
+    ctx.on(older.click, show, [*filters, last], [grid, last, older])
     ctx.on(grid.select, choose, None, [chosen, about], show_progress="hidden")
     ctx.on(chosen.change, lambda id: gr.update(visible=bool(id)), chosen, star, show_progress="hidden")
     ctx.on(star.click, toggle, chosen, None, show_progress="hidden")
