@@ -1,7 +1,6 @@
 """What a page gets to build with: strings, actions in the visitor's name, addresses of files."""
 
 import functools
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +90,7 @@ class Context:
 
     def worded(self, text: str) -> str:
         """Return in the language of the page what was refused or told in English, without where the studio lies."""
-        inside = re.escape(f"{self.studio.home.absolute()}/") + r"(?:uploads/\w{64}/)?"
-        return refusal(self.t, re.sub(inside, "", text))
+        return refusal(self.t, self.studio.without_places(text))
 
     def sentence(self, text: str) -> str:
         """Return `worded` with a capital and a full stop."""

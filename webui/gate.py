@@ -49,7 +49,10 @@ class Gate:
             await self._app(scope, receive, send)
             return
         path, t = scope["path"][len(root) + 1 :], Text(root[1:])
-        if not self._offered(scope["method"], path, _user(scope)):
+        session = scope.get("studio.session")
+        if session and session.by_token:
+            await _says(403, "a token is for /api; sign in to see pages")(scope, receive, send)
+        elif not self._offered(scope["method"], path, _user(scope)):
             await self._lost(scope, receive, send)
         elif scope["method"] == "POST" and path.startswith(_UPLOAD):
             await self._upload(t, scope, receive, send)

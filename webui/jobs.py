@@ -18,6 +18,7 @@ from sqlite3 import Connection
 from typing import Literal, get_args
 
 from webui import job_progress
+from webui.errors import TooMany
 from webui.job_progress import LossCurve, Progress
 from webui.job_table import ACTIVE, ENDED, Job, JobError, JobState, Lane, Table, utc_now
 from webui.processes import environment, lives
@@ -26,6 +27,9 @@ __all__ = ["Job", "JobError", "JobState", "Jobs", "Lane", "LossCurve", "Progress
 
 KEEPER = (sys.executable, "-P", "-m", "webui.keeper")
 """-P: the folders datasets/, runs/ and others in HOME must not be taken for Python packages of these names."""
+
+MAX_WAITING = 100
+"""Jobs of one person; a merged checkpoint takes 2 to 7 GB, so that a script in a loop would fill the disk."""
 
 _SHOWN = "CASE WHEN state IN ('running', 'pausing', 'stopping') THEN 0 WHEN state = 'queued' THEN 1 ELSE 2 END"
 
@@ -68,6 +72,7 @@ class Jobs:
             raise JobError(f"there is no lane {lane}", hint=f"choose one of {', '.join(get_args(Lane))}")
         id = secrets.token_hex(8)
         with self.table.change() as db:
+            _require_few(db, owner)
             db.execute(
                 "INSERT INTO jobs (id, kind, title, owner, lane, folder, subject, state, position, created, commands)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)",
@@ -228,6 +233,15 @@ class Jobs:
     def _changing(self, id: str) -> Iterator[tuple[Connection, Job]]:
         with self.table.change() as db:
             yield db, self.get(id)
+
+
+def _require_few(db: Connection, owner: str) -> None:
+    """Raise TooMany where somebody has as many jobs waiting as anybody may."""
+    waiting = "SELECT count(*) FROM jobs WHERE owner = ? AND state IN ('queued', 'paused')"
+    if db.execute(waiting, (owner,)).fetchone()[0] >= MAX_WAITING:
+        raise TooMany(
+            f"{MAX_WAITING} jobs of yours are waiting", hint="wait for them, or stop those you can do without"
+        )
 
 
 def _last_position(db: Connection) -> int:

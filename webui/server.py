@@ -39,6 +39,7 @@ THREADS = 200
 MAX_AT_ONCE = 16
 """Actions of one user that scripts may have under way."""
 SWEEP_SECONDS = 3600.0
+MAKES_TOKENS = "users.token"
 
 _STATIC = Path(__file__).parent / "static"
 
@@ -145,12 +146,16 @@ def _rest(app: FastAPI, studio: Studio) -> None:
     async def do(
         request: Request, name: str, arguments: Annotated[dict[str, Any] | None, Body()] = None
     ) -> JSONResponse:
-        user = _session(request).user
+        session = _session(request)
+        user = session.user
+        if session.by_token and name == MAKES_TOKENS:  # or who stole one would outlive its end
+            raise NotAllowed("a token makes no other token", hint="sign in and make it under Settings")
         with turns.one(user.name):
             found = await anyio.to_thread.run_sync(lambda: act(studio, user, name, **(arguments or {})))
             if isinstance(found, Iterator):
                 found = await _heard(request, found)
-            return JSONResponse(await anyio.to_thread.run_sync(as_json, found, studio.files.share))
+            told = await anyio.to_thread.run_sync(as_json, found, studio.files.share, studio.without_places)
+            return JSONResponse(told)
 
     @app.get("/files/{number}")
     def file(request: Request, number: str, download: bool = False, side: int = 0) -> Response:
@@ -265,7 +270,7 @@ def _answer_errors(app: FastAPI, studio: Studio) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         status = error.status if isinstance(error, StudioError) else 422
-        said, hint = str(error), getattr(error, "hint", "")
+        said, hint = (studio.without_places(each) for each in (str(error), getattr(error, "hint", "")))
         if _reads(request):
             return lost.page(request, status, said, hint)
         return JSONResponse({"error": said, "hint": hint}, status_code=status)

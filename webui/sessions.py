@@ -25,8 +25,14 @@ MOST_EACH = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
+    """Who asks. A script that shows its token has no `csrf`."""
+
     user: User
     csrf: str
+
+    @property
+    def by_token(self) -> bool:
+        return not self.csrf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -120,14 +121,24 @@ class Studio:
                 raise NotFound(f"there is no folder {folder}", hint="name the folder that holds your base models")
         self.keep_shared_setting("models", json.dumps([str(folder.resolve()) for folder in folders]))
 
+    @cached_property
+    def _places(self) -> re.Pattern[str]:
+        models = json.loads(self.shared_setting("models", "[]"))
+        inside = rf"{re.escape(f'{self.home}/')}(?:uploads/[0-9a-f]{{64}}/)?"
+        return re.compile("|".join([inside, *(re.escape(f"{each}/") for each in models)]))
+
+    def without_places(self, text: str) -> str:
+        """Return a text without where the studio and its base models lie on this machine."""
+        return self._places.sub("", text)
+
     def record(self, what: str, *, by: str, when: str, said: dict[str, Any]) -> None:
         """Write into the audit, which is chained by hash, who did what."""
         self.library.record(what, by=by, when=when, said=said)
 
-    def upload(self, name: str) -> Path:
-        """Return the file of an upload by its name below uploads/. Raises NotFound for what lies elsewhere."""
+    def upload(self, name: str, by: User) -> Path:
+        """Return a file that a user sent by its name below uploads/. Raises NotFound for what others sent."""
         path = self.home / "uploads" / name
-        if not self.uploads.holds(str(path)):
+        if not self.uploads.holds(str(path), by.name):
             raise NotFound("there is no such upload", hint="upload the file again")
         return path.resolve()
 

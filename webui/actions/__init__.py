@@ -107,17 +107,20 @@ def act(studio: "Studio", user: User, name: str, /, **arguments: Any) -> Any:
     return result
 
 
-def as_json(value: Any, address: Callable[[Path], str] = str) -> Any:
-    """Return what an action gave as plain JSON values; `address` says how a file is called. An iterator is run."""
+def as_json(value: Any, address: Callable[[Path], str] = str, told: Callable[[str], str] = str) -> Any:
+    """Return what an action gave as plain JSON values. An iterator is run.
+
+    `address` says how a file is called, `told` how a text is told.
+    """
     if is_dataclass(value) and not isinstance(value, type):
         value = {each.name: getattr(value, each.name) for each in fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): as_json(each, address) for key, each in value.items()}
+        return {str(key): as_json(each, address, told) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset | Iterator):
-        return [as_json(each, address) for each in value]
+        return [as_json(each, address, told) for each in value]
     if isinstance(value, Path):
         return address(value)
-    return value
+    return told(value) if isinstance(value, str) else value
 
 
 def _arguments(name: str, function: Callable[..., Any]) -> type[BaseModel]:
@@ -181,6 +184,7 @@ def _recorded(given: BaseModel) -> dict[str, Any]:
 
 def _cut(value: Any) -> Any:
     if isinstance(value, str):
+        value = _FOLDER.sub("", value)
         return f"{value[:LONGEST]}…" if len(value) > LONGEST else value
     if isinstance(value, dict):
         return {key: _cut(each) for key, each in value.items()}
@@ -193,3 +197,5 @@ LONGEST, MOST = 500, 20
 """Letters of a text and values of a list that the audit keeps."""
 
 _SECRET = {"password", "token"}
+_FOLDER = re.compile("^[0-9a-f]{64}/")
+"""Of an upload, which nobody else has to know: it is all that keeps uploads of an earlier process apart."""

@@ -17,7 +17,9 @@ from webui.actions.bases import path_of
 from webui.actions.jobs import JobRow, row_of
 from webui.actions.pictures import Style, Styles, Uploaded
 from webui.commands import run_cli
-from webui.errors import BadRequest
+from webui.errors import BadRequest, NotFound
+from webui.release import require_release
+from webui.users import allows
 
 __all__ = ["KINDS", "Frozen", "Meeting", "Preset", "Recipe"]
 
@@ -136,7 +138,7 @@ def suggest(at: At) -> list[dict[str, Any]]:
 @action(role="creator", writes=False)
 def open_recipe(at: At, *, upload: Uploaded) -> Recipe:
     """Read a recipe file. Raises BadRequest where it is none, or where a style is not the one that it means."""
-    path = at.studio.upload(upload)
+    path = at.studio.upload(upload, at.user)
     if path.stat().st_size > MAX_RECIPE:
         raise BadRequest("this is no recipe: it is too large", hint="drop the .json that Freeze wrote")
     try:
@@ -161,7 +163,8 @@ def freeze(
 ) -> JobRow | dict[str, Any]:
     """Make a file of a mix: a recipe at once; an exact or a compact style, or a merged checkpoint, as a job.
 
-    Exact and compact styles go into the library as drafts; their job says how far they are from the mix.
+    Exact and compact styles go into the library as drafts; their job says how far they are from the mix. A merged
+    checkpoint may be made by those who may export each of its styles.
     """
     if any(each.schedule for each in styles) and kind != "recipe":
         raise BadRequest(
@@ -175,6 +178,9 @@ def freeze(
         kept = {"name": name, "when": at.when, "file": str(path.relative_to(at.studio.home))}
         at.studio.keep_setting(at.user, f"{RECIPES}{folder.name}", json.dumps(kept))
         return {"recipe": path}
+    if kind == "merged":  # a file that leaves the studio; the others go into the library, as drafts
+        for each in styles:
+            require_release(at.user, at.studio.library.version(each.ref))
     parts = [_part(at, each) for each in styles if each.weight]
     if not parts:
         raise BadRequest("every style is at 0 %", hint="give at least one some strength")
@@ -219,8 +225,10 @@ def _commands(
 
 @action(role="creator", writes=False)
 def result(at: At, *, id: Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]) -> dict[str, Any]:
-    """Say what a freezing came to: the error or loss in total and per layer, the style or the file that it made."""
+    """Say what a freezing of yours came to: its error or loss in total and per layer, the style or file it made."""
     job = at.studio.jobs.get(id)
+    if job.kind not in FREEZINGS or (job.owner != at.user.name and not allows(at.user, "admin")):
+        raise NotFound("there is no such mix of yours", hint="freeze it again")
     made = job.results[0] if job.results else {}
     return {
         "job": row_of(at, job),

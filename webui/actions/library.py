@@ -193,7 +193,7 @@ def pack(at: At, *, ref: Ref, privacy: Literal["public", "team", "private"] = "t
 @action(role="trainer", same_as="library unpack|add")
 def take_in(at: At, *, upload: Uploaded, name: Words = "") -> Version:
     """Add a package, or an adapter file of this or another program, as a draft. Nothing in it is trusted."""
-    path = at.studio.upload(upload)
+    path = at.studio.upload(upload, at.user)
     verb = "unpack" if path.suffix.lower() == ".zip" else "add"
     named = [f"--name={name or path.stem}"] if name or verb == "add" else []
     found = run_cli(["library", verb, str(path), *named, f"--by={at.user.name}", "--home", str(at.studio.home)])

@@ -152,7 +152,7 @@ def _start(at: At, start: str) -> Path:
     try:
         return Path(at.studio.library.picture(start).path)
     except LoraDiffusionError:
-        return at.studio.upload(start)
+        return at.studio.upload(start, at.user)
 
 
 def _kept(at: At, path: Path, settings: Mapping[str, Any], used: Mapping[str, float]) -> Drawn:
@@ -226,7 +226,7 @@ def reuse(at: At, *, upload: Uploaded = "", id: Id | Literal[""] = "") -> dict[s
     if id:
         picture = at.studio.library.picture(id)
         return _again(at, {**picture.settings, "adapters": dict(picture.adapters)})
-    return _again(at, asdict(reusable_settings(at.studio.upload(upload))))
+    return _again(at, asdict(reusable_settings(at.studio.upload(upload, at.user))))
 
 
 @action(role="viewer", writes=False)
