@@ -8,7 +8,7 @@ from PIL import Image
 
 from lora_diffusion import Details, Lineage
 from webui.actions import act, as_json
-from webui.actions.review import CHECKS
+from webui.actions.review import CHECKS, SHOWN
 from webui.errors import BadRequest, NotAllowed
 from webui.jobs import Jobs
 from webui.users import User
@@ -172,6 +172,12 @@ def test_the_log_tells_talk_and_moves_in_their_order(desk):
     act(desk, ADA, "library.comment", ref="Spring@1", text="Nice")
     do(desk, ADA, "send_back", comment="but too dark")
     assert [each.what for each in do(desk, EVE, "log")] == ["handed_in", "comment", "sent_back"]
+
+
+def test_the_figures_that_are_shown_are_measured():
+    from lora_diffusion.evaluation.metrics import metrics
+
+    assert set(SHOWN) <= {each.name for each in metrics()}
 
 
 def test_figures_are_found_by_the_weights_of_a_version(desk):

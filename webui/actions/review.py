@@ -22,13 +22,13 @@ from webui.actions.jobs import JobRow, row_of
 from webui.actions.library import Reason, Ref, pictures_of
 from webui.errors import BadRequest
 
-__all__ = ["CHECKS", "Check", "Dossier", "Figure", "Figures", "PictureRights", "Said"]
+__all__ = ["CHECKS", "SHOWN", "Check", "Dossier", "Figure", "Figures", "PictureRights", "Said"]
 
 KIND = "evaluate"
 FORMAT = 1
 """Of evaluation.json: the one whose keys are known here."""
 
-SHOWN = ("style_match", "prompt_fit", "memorisation", "held_out")
+SHOWN = ("style_match", "prompt_fit", "memorisation", "held_out_gain")
 
 Check = Literal["rights", "samples", "trigger", "copies", "licence"]
 CHECKS: tuple[Check, ...] = get_args(Check)

@@ -91,6 +91,8 @@ def _value(ctx: Context, score: Figure) -> str:
         return ctx.t("review.of_100", n=ctx.t.number(score.value))
     if score.unit == "of usual distance":
         return ctx.t("review.of_usual", n=ctx.t.number(score.value, 2))
+    if score.unit == "% less error":
+        return ctx.t("review.less_error", n=ctx.t.number(score.value))
     return ctx.t.number(score.value, 2)
 
 
