@@ -37,7 +37,7 @@ class Review:
     def look(self, ctx: Context, event: Any, given: list[Any]) -> None:
         """Let an event show plan, name and override in words; only what nothing blocks can be started."""
 
-        def review(plan: str, name: str, override: str, request: gr.Request) -> Iterator[list[Any]]:
+        def review(set: str, plan: str, name: str, override: str, request: gr.Request) -> Iterator[list[Any]]:
             yield [ctx.render("train_doing", text=ctx.t("train.checking"), seconds=0), gr.update(interactive=False)]
             facts = ctx.act(request, "train.summary", plan=plan, name=name)
             try:
@@ -47,9 +47,8 @@ class Review:
                         yield [doing, gr.skip()]
                     else:
                         findings = grouped(said(ctx, one) for one in found.findings)
-                        shown = ctx.render(
-                            "train_review", facts=facts, findings=findings, blocked=found.blocked, name=name.strip()
-                        )
+                        said_of = {"facts": facts, "findings": findings, "blocked": found.blocked, "set": set}
+                        shown = ctx.render("train_review", **said_of, name=name.strip())
                         yield [shown, gr.update(interactive=not found.blocked and bool(name.strip()))]
             except StudioError as error:
                 yield [problem(ctx, str(error), error.hint), gr.update(interactive=False)]
