@@ -100,10 +100,10 @@ def test_a_file_of_one_user_is_not_there_for_another(app, studio, picture):
 def test_uploads_are_named_below_their_folder_alone(studio, tmp_path):
     (tmp_path / "secret").write_text("x")
     (studio.home / "uploads" / "a.png").write_text("x")
-    assert studio.upload("a.png").read_text() == "x"
+    assert studio.upload("a.png", LOCAL).read_text() == "x"
     for name in ("../studio.db", str(tmp_path / "secret"), "", ".", "none.png"):
         with pytest.raises(NotFound):
-            studio.upload(name)
+            studio.upload(name, LOCAL)
 
 
 def test_an_unknown_action_and_wrong_arguments_are_told_in_a_sentence(local):
