@@ -1,12 +1,14 @@
 """Pictures that know how they were made: the settings travel inside the PNG and read back."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
+from pydantic import TypeAdapter
 
 from datasets_tools.storage import replacing
 from lora_diffusion.errors import CorruptFile
@@ -75,6 +77,15 @@ class Picture:
         return path
 
 
+def _checked(settings: Settings) -> Settings:
+    """Return settings with each value as what it is declared to be: anybody can write a PNG. Raises ValueError."""
+    checked: Settings = TypeAdapter(Settings).validate_python(asdict(settings))
+    numbers = [checked.guidance, checked.strength or 0.0, *checked.adapters.values()]
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError("not finite")
+    return checked
+
+
 def read_settings(path: Path) -> Settings:
     """Return the settings inside a picture of ours. Raises CorruptFile where there are none or they do not parse."""
     try:
@@ -82,8 +93,8 @@ def read_settings(path: Path) -> Settings:
             image.load()
             text = image.info[_KEY]
         found: dict[str, Any] = json.loads(text)
-        return Settings(**found)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        return _checked(Settings(**found))
+    except (OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptFile(
             f"{path} holds no settings of a picture made here",
             hint="use the PNG as it was written: other programs strip what is inside when they save it again",

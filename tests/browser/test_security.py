@@ -1,5 +1,6 @@
 """What others wrote, in a real browser: it is shown as text and runs nowhere; and the server asks no other machine."""
 
+import json
 import os
 import textwrap
 from collections.abc import Iterator
@@ -255,6 +256,19 @@ def test_the_text_inside_a_picture_runs_nothing(page, server, tmp_path, number):
     page.locator("input[type=file][accept='.png']").set_input_files(str(path))
     page.wait_for_function("document.querySelector('#prompt textarea').value !== ''")
     page.wait_for_timeout(1500)
+
+
+def test_a_style_that_a_picture_names_is_told_as_text(page, server, tmp_path):
+    name, inside = f"<b id=planted>{XSS[6]}</b>", PngInfo()
+    settings = {"prompt": "a kite", "seed": 1, "width": 64, "height": 64, "steps": 5, "guidance": 7.0, "sampler": ""}
+    inside.add_text("lora_diffusion", json.dumps({**settings, "base": "", "adapters": {name: 1.0}}))
+    path = tmp_path / "dropped.png"
+    Image.new("RGB", (64, 64)).save(path, pnginfo=inside)
+    look(page, server, "/en/create")
+    page.get_by_role("button", name=Text("en")("create.drop")).click()
+    page.locator("input[type=file][accept='.png']").set_input_files(str(path))
+    page.get_by_text(name).first.wait_for()
+    assert page.locator("#planted").count() == 0
 
 
 def test_a_name_that_an_upload_brings_runs_nothing(page, server, planted, tmp_path):

@@ -1,10 +1,14 @@
 """What one person reaches of another's, what leaves the studio, and what an answer tells of the machine."""
 
+import io
+import json
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from starlette.testclient import TestClient
 
 from tests.webui.conftest import HOST, PASSWORD, WHEN, signed_in
@@ -121,6 +125,30 @@ def test_a_large_archive_s_own_form_of_the_list_is_refused_too(tmp_path):
     path.write_bytes(b"PK\x03\x04" + b"\0" * 26 + end)
     with pytest.raises(BadRequest, match="list of files"):
         list(read_archive(path))
+
+
+WRITTEN = {"prompt": "a", "seed": 1, "width": 64, "height": 64, "steps": 5, "guidance": 7.0, "sampler": "", "base": ""}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        '{"a":' * 200_000,
+        json.dumps({**WRITTEN, "adapters": ["a"]}),
+        json.dumps({**WRITTEN, "adapters": 5}),
+        json.dumps({**WRITTEN, "adapters": {"a": "b"}}),
+        json.dumps({**WRITTEN, "guidance": float("inf")}),
+        json.dumps({**WRITTEN, "prompt": {"a": 1}}),
+    ],
+)
+def test_a_picture_with_settings_that_nobody_here_wrote_is_refused(script, studio, text):
+    inside, file = PngInfo(), io.BytesIO()
+    inside.add_text("lora_diffusion", text, zip=True)
+    Image.new("RGB", (64, 64)).save(file, "PNG", pnginfo=inside)
+    upload = sent(studio, User(name="Ann", role="admin"), file.getvalue())
+    answer = script.post("/api/pictures.reuse", json={"upload": upload})
+    assert (answer.status_code, answer.json()["error"]) == (422, "a.png holds no settings of a picture")
 
 
 @pytest.fixture

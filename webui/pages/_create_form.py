@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+from markupsafe import escape
 
 from webui.context import Context
 from webui.errors import BadRequest
@@ -77,7 +78,8 @@ class Form:
     def shown(self, ctx: Context, request: gr.Request, said: dict[str, Any]) -> list[Any]:
         """Return updates of `filled` that show settings; what these do not say stays as it is."""
         if said.get("missing"):
-            gr.Warning(ctx.t("create.missing", styles=", ".join(said["missing"])))
+            missing = escape(", ".join(said["missing"]))  # of a picture from anywhere; a message is markup
+            gr.Warning(ctx.t("create.missing", styles=missing))
         picker, *sliders = self.styles.filled(ctx, request, said.get("styles", []))
         prompts = said.get("prompt", gr.update())
         return [prompts, picker["value"], picker, *sliders, *self.more.filled(ctx, request, said)]
