@@ -17,7 +17,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from webui.sessions import Session, Sessions
 from webui.users import LOCAL, Users
 
-__all__ = ["CSRF_COOKIE", "CSRF_HEADER", "MAX_BODY", "MAX_UPLOAD_BODY", "ROLE_COOKIE", "Guard", "cookie_name"]
+__all__ = [
+    "CSRF_COOKIE",
+    "CSRF_HEADER",
+    "MAX_BODY",
+    "MAX_UPLOAD_BODY",
+    "ROLE_COOKIE",
+    "Guard",
+    "cookie_name",
+    "over_tls",
+]
 
 CSRF_COOKIE, CSRF_HEADER = "studio_csrf", "x-csrf-token"
 ROLE_COOKIE = "studio_role"
@@ -27,6 +36,8 @@ MAX_BODY, MAX_UPLOAD_BODY = 8 * 2**20, 2**30
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::[0-9]{1,5})?")
+_SAYS_ADDRESS = {b"x-forwarded-host", b"x-gradio-server"}
+"""Headers by which Gradio would let anybody say where the studio is; a proxy passes the Host that it was asked for."""
 _OPEN = ("/login", "/favicon.ico")
 _HEADERS = {
     "content-security-policy": (
@@ -47,6 +58,11 @@ def cookie_name(secure: bool) -> str:
     return "__Host-studio" if secure else "studio"
 
 
+def over_tls(scope: Scope, secure: bool) -> bool:
+    """Say whether a browser asks over TLS: here, or at a proxy on this machine (X-Forwarded-Proto)."""
+    return secure or scope["scheme"] == "https"
+
+
 class Guard:
     """ASGI middleware. `hosts` are the names under which the studio may be called; `secure` says that TLS is used."""
 
@@ -61,16 +77,19 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["headers"] = [each for each in scope["headers"] if each[0] not in _SAYS_ADDRESS]
         headers, fresh = Headers(scope=scope), ""
-        refused = self._refused(scope, headers)
+        secure = over_tls(scope, self._secure)
+        refused = self._refused(scope, headers, secure)
         if refused is None:
-            session, by_token = self._who(headers)
+            session, by_token = self._who(headers, secure)
             if session is None and not self._users and scope["method"] in _SAFE:
                 fresh = self._sessions.begin(LOCAL)
                 session = self._sessions.find(fresh)
             refused = self._unknown(scope, session) or self._forged(scope, headers, session, by_token)
             scope["studio.session"] = session
-        answer = _Answer(send, self._cookies(headers, fresh, scope.get("studio.session")), secure=self._secure)
+        cookies = self._cookies(headers, fresh, scope.get("studio.session"), secure)
+        answer = _Answer(send, cookies, secure=secure)
         if refused is not None:
             await refused(scope, receive, answer)
             return
@@ -80,7 +99,7 @@ class Guard:
             if not answer.begun:
                 await _says(413, "more than was said")(scope, receive, answer)
 
-    def _refused(self, scope: Scope, headers: Headers) -> Response | None:
+    def _refused(self, scope: Scope, headers: Headers, secure: bool) -> Response | None:
         host = headers.get("host", "").lower()
         if _name_of(host) not in self._hosts:
             return _says(403, "this address is not one of the studio's")
@@ -90,17 +109,17 @@ class Guard:
         if scope["method"] in _SAFE:
             return None
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
-        wanted = f"{'https' if self._secure else 'http'}://{host}"
+        wanted = f"{'https' if secure else 'http'}://{host}"
         if (origin is not None and origin.lower() != wanted) or site not in (None, "same-origin", "none"):
             return _says(403, "requests from other sites change nothing here")
         return None
 
-    def _who(self, headers: Headers) -> tuple[Session | None, bool]:
+    def _who(self, headers: Headers, secure: bool) -> tuple[Session | None, bool]:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             user = self._sessions.bearer(token.strip())
             return (Session(user=user, csrf="") if user else None), True
-        secret = _cookie(headers, cookie_name(self._secure))
+        secret = _cookie(headers, cookie_name(secure))
         return (self._sessions.find(secret) if secret else None), False
 
     def _unknown(self, scope: Scope, session: Session | None) -> Response | None:
@@ -122,10 +141,10 @@ class Guard:
             return _says(403, "the page is out of date: load it again")
         return None
 
-    def _cookies(self, headers: Headers, fresh: str, session: Session | None) -> list[str]:
+    def _cookies(self, headers: Headers, fresh: str, session: Session | None, secure: bool) -> list[str]:
         """Return the cookies that the browser lacks."""
-        rest = "; Path=/; SameSite=Strict" + ("; Secure" if self._secure else "")
-        cookies = [f"{cookie_name(self._secure)}={fresh}; HttpOnly{rest}"] if fresh else []
+        rest = "; Path=/; SameSite=Strict" + ("; Secure" if secure else "")
+        cookies = [f"{cookie_name(secure)}={fresh}; HttpOnly{rest}"] if fresh else []
         if session is not None and session.csrf:  # a token of a script has none and reads no cookies
             wanted = {CSRF_COOKIE: session.csrf, ROLE_COOKIE: session.user.role}
             cookies += [f"{name}={value}{rest}" for name, value in wanted.items() if _cookie(headers, name) != value]

@@ -24,7 +24,7 @@ from lora_diffusion import LoraDiffusionError
 from webui.actions import act, actions, as_json
 from webui.errors import NotAllowed, StudioError, TooMany
 from webui.gate import Gate
-from webui.guard import Guard, cookie_name
+from webui.guard import Guard, cookie_name, over_tls
 from webui.sessions import Session
 from webui.studio import Studio
 from webui.text import LANGUAGES, Text, language_of
@@ -245,16 +245,17 @@ def _sign_in(app: FastAPI, studio: Studio, *, secure: bool) -> None:
             user = studio.users.sign_in(name, password, address=address)
         except (NotAllowed, TooMany) as error:
             return page(request, error)
-        studio.sessions.end(request.cookies.get(cookie_name(secure), ""))
+        tls = over_tls(request.scope, secure)
+        studio.sessions.end(request.cookies.get(cookie_name(tls), ""))
         answer = RedirectResponse(_local(request.query_params.get("next", "/")), status_code=303)
         answer.set_cookie(
-            cookie_name(secure), studio.sessions.begin(user), httponly=True, secure=secure, samesite="strict", path="/"
+            cookie_name(tls), studio.sessions.begin(user), httponly=True, secure=tls, samesite="strict", path="/"
         )
         return answer
 
     @app.post("/logout")
     def logout(request: Request) -> Response:
-        studio.sessions.end(request.cookies.get(cookie_name(secure), ""))
+        studio.sessions.end(request.cookies.get(cookie_name(over_tls(request.scope, secure)), ""))
         return JSONResponse({"next": "/login"})
 
 

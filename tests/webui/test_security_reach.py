@@ -15,6 +15,7 @@ from tests.webui.conftest import HOST, PASSWORD, WHEN, signed_in
 from webui.actions import act
 from webui.archives import read_archive
 from webui.errors import BadRequest, NotAllowed, NotFound, TooMany
+from webui.guard import Guard
 from webui.jobs import MAX_WAITING, Jobs
 from webui.users import User
 
@@ -181,3 +182,28 @@ def test_no_answer_says_where_base_models_lie(script, studio, tmp_path):
     told = script.post("/api/system.audit", json={}).text
     assert "sdxl" in told
     assert str(Path(tmp_path)) not in told
+
+
+def test_behind_a_proxy_with_tls_one_signs_in_with_cookies_for_tls_alone(app, studio):
+    studio.users.add("Ann", "admin", PASSWORD, when=WHEN)
+    browser = TestClient(app, base_url="https://localhost", follow_redirects=False)  # the scheme that the proxy says
+    said = {"name": "Ann", "password": PASSWORD}
+    answer = browser.post("/login", data=said, headers={"origin": "https://localhost"})
+    assert answer.status_code == 303
+    assert all("; Secure" in each for each in answer.headers.get_list("set-cookie"))
+    assert browser.get("/api").status_code == 200
+    assert browser.post("/login", data=said, headers={"origin": "http://localhost"}).status_code == 403
+
+
+@pytest.mark.parametrize("name", ["x-forwarded-host", "x-gradio-server"])
+def test_nobody_says_by_a_header_where_the_studio_is(studio, name):
+    seen: list[bytes] = []
+
+    async def app(scope, receive, send):
+        seen.extend(key for key, _ in scope["headers"])
+
+    guard = Guard(app, sessions=studio.sessions, users=studio.users, hosts=("127.0.0.1",), secure=False)
+    with pytest.raises(AssertionError):  # nothing answers
+        TestClient(guard, base_url=HOST).get("/", headers={name: "https://evil.example"})
+    assert b"host" in seen
+    assert name.encode() not in seen
