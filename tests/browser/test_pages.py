@@ -74,6 +74,7 @@ def test_the_language_is_that_of_the_browser(browser, server):
 def test_a_message_is_in_the_language_of_the_page_with_its_heading(visit):
     page = visit.open("/de/settings")
     page.get_by_role("tab", name="Personen").click()
+    page.get_by_text("Niemand muss sich anmelden").wait_for()  # and the role of the first is chosen
     page.get_by_label("Name").first.fill("Ann")
     page.get_by_label("Passwort").first.fill("kurz")
     page.get_by_role("button", name="Hinzufügen").click()

@@ -104,8 +104,8 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
             return "", ""
         return ctx.render("settings_users", users=ctx.act(request, "users.list")), ""
 
-    def load(request: gr.Request) -> tuple[str, str, Any]:
-        return *show(request), gr.update(value="admin") if ctx.user(request) == LOCAL else gr.skip()
+    def load(request: gr.Request) -> tuple[str, Any]:
+        return show(request)[0], gr.update(value="admin") if ctx.user(request) == LOCAL else gr.skip()
 
     def added(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str, str]:
         first = ctx.user(request) == LOCAL
@@ -123,7 +123,7 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
         return show(request)
 
     fields, outputs = [name, role, password], [table, password]
-    ctx.on(page.load, load, None, [*outputs, role], show_progress="hidden")
+    ctx.on(page.load, load, None, [table, role], show_progress="hidden")
     done = ctx.on(add.click, added, fields, [*outputs, target])
     done.success(None, target, None, js=TO_SIGN_IN, api_visibility="private")
     ctx.on(change.click, changed, fields, outputs)
