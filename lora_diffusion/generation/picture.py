@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
-from pydantic import TypeAdapter
 
 from datasets_tools.storage import replacing
 from lora_diffusion.errors import CorruptFile
@@ -79,6 +78,8 @@ class Picture:
 
 def _checked(settings: Settings) -> Settings:
     """Return settings with each value as what it is declared to be: anybody can write a PNG. Raises ValueError."""
+    from pydantic import TypeAdapter
+
     checked: Settings = TypeAdapter(Settings).validate_python(asdict(settings))
     numbers = [checked.guidance, checked.strength or 0.0, *checked.adapters.values()]
     if not all(map(math.isfinite, numbers)):

@@ -29,7 +29,7 @@ def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit
     page.get_by_label("Name of the mix").fill("blue paper")
     page.locator("#freeze").click()
     expect(page.get_by_text("blue paper is frozen.")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Off from the mix by 0.0000 %.")).to_be_visible()
+    expect(page.get_by_text("Exactly the mix")).to_be_visible()
     page.get_by_role("link", name=re.compile("blue paper@1")).click()
 
     page.wait_for_url(re.compile("/en/library"))

@@ -181,7 +181,9 @@ def check(at: At, *, plan: PlanText, override: bool = False) -> Verdict:
     read = read_plan(plan)
     whole = _resolved(at, read, rights=not override)
     found = checked(at.studio.home, whole)
-    names = {whole.base.path: read.base.path, whole.data.folder: read.data.folder, str(at.studio.home): "the studio"}
+    sets = [at.studio.datasets.find(each) for each in _sets(read)]
+    named = {place: each.name for each in sets for place in (str(each.folder), each.source)}
+    names = {whole.base.path: read.base.path, **named, str(at.studio.home): "the studio"}
     findings = tuple(Finding(**_named(each, names)) for each in found["findings"])
     withdrawn = tuple(one for set in _sets(read) for one in _withdrawn(at, set))
     return Verdict(blocked=found["blocked"] or bool(withdrawn), findings=withdrawn + findings)
