@@ -4,6 +4,7 @@ import re
 
 import pytest
 from PIL import Image, ImageDraw
+from playwright.sync_api import expect
 
 HOSTILE = "<img src=x onerror=window.ran=1> {{7*7}} ${window.ran=2} <script>window.ran=3</script>"
 
@@ -80,10 +81,10 @@ def test_a_caption_that_was_typed_is_kept_on_the_way_to_another_picture(page):
     page.locator(".pick", has_text="moon3.png").locator(".badge", has_text="Much is cut off").wait_for()
     page.locator("button.label-wrap", has_text="Changes").click()
     made = page.locator("table", has_text="When").locator("tbody tr")
-    written = made.count()
+    expect(made).to_have_count(3)  # the pictures that came, and two captions
     page.get_by_role("button", name="Previous").click()
     page.locator(".pick[aria-pressed=true]", has_text="moon2.png").wait_for()
-    assert made.count() == written
+    expect(made).to_have_count(3)
     assert page.get_by_text("common.complete").count() == 0
 
 
