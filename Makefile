@@ -15,7 +15,7 @@ test: .venv/.developer chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadscope
 
 format: .venv/.developer
 	$(BIN)/ruff format .
