@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -117,9 +118,10 @@ class Form:
         quiet = {"show_progress": "hidden"}
         ctx.on(self.ref.input, pick, self.chosen, self.about, **quiet)
         ctx.on(self.target.change, aim, self.chosen, fitting, **quiet)
-        for event in (self.ref.change, self.privacy.change):
-            outputs = [*fitting, self.withheld]
-            ctx.on(event, guard, self.chosen, outputs, concurrency_limit=2, trigger_mode="always_last", **quiet)
+        # One event for both choices: of two that run beside each other the older may answer last.
+        chosen = partial(gr.on, [self.ref.change, self.privacy.change])
+        outputs = [*fitting, self.withheld]
+        ctx.on(chosen, guard, self.chosen, outputs, concurrency_limit=2, trigger_mode="always_last", **quiet)
 
 
 def _left_out(ctx: Context, request: gr.Request, asked: str | None, privacy: str) -> Iterator[str]:
