@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,15 +121,9 @@ class Studio:
                 raise NotFound(f"there is no folder {folder}", hint="name the folder that holds your base models")
         self.keep_shared_setting("models", json.dumps([str(folder.resolve()) for folder in folders]))
 
-    @cached_property
-    def _places(self) -> re.Pattern[str]:
-        models = json.loads(self.shared_setting("models", "[]"))
-        inside = rf"{re.escape(f'{self.home}/')}(?:uploads/[0-9a-f]{{64}}/)?"
-        return re.compile("|".join([inside, *(re.escape(f"{each}/") for each in models)]))
-
     def without_places(self, text: str) -> str:
         """Return a text without where the studio and its base models lie on this machine."""
-        return self._places.sub("", text)
+        return _places(self.home, self.shared_setting("models", "[]")).sub("", text)
 
     def record(self, what: str, *, by: str, when: str, said: dict[str, Any]) -> None:
         """Write into the audit, which is chained by hash, who did what."""
@@ -171,3 +165,10 @@ class Studio:
     def close(self) -> None:
         if "painter" in self.__dict__:
             self.painter.close()
+
+
+@lru_cache(maxsize=8)
+def _places(home: Path, models: str) -> re.Pattern[str]:
+    """Return what matches the folders of a studio and of its base models, a JSON list."""
+    inside = rf"{re.escape(f'{home}/')}(?:uploads/[0-9a-f]{{64}}/)?"
+    return re.compile("|".join([inside, *(re.escape(f"{each}/") for each in json.loads(models))]))

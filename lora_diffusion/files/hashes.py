@@ -1,8 +1,7 @@
 """The hashes that the metadata of a file says of its tensors: two of ours, three of other programs.
 
 SHA-256 is a chain: over one stream of bytes it keeps one core busy, however many there are (1.2 to 1.7 GB/s each with
-the SHA instructions of a processor of 2023). Ours is therefore made of one digest per tensor. Several cores make them;
-one that is known already, because the same bytes were hashed on their way from another file, is not made again.
+the SHA instructions of a processor of 2023). Ours is therefore made of one digest per tensor, which several cores make.
 """
 
 import hashlib

@@ -48,12 +48,11 @@ def verified_beside(checkpoint: Checkpoint) -> Iterator[None]:
     Raises CorruptFile, at the end of the block and whatever went wrong in it, where such a file is damaged.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="verify") as beside:
-        verifying = [beside.submit(file.verify) for file in checkpoint.files]
+        verifying = beside.submit(checkpoint.verify)
         try:
             yield
         finally:
-            for each in verifying:
-                each.result()
+            verifying.result()
 
 
 def read_back(path: Path, written: Written, sources: Sources) -> None:

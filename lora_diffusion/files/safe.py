@@ -125,15 +125,11 @@ class SafeFile:
                 result[entry.name] = digest.digest()
         return result
 
-    def hashes_of(self, keys: Collection[str], known: Mapping[str, bytes] | None = None) -> dict[str, str]:
-        """Compute hashes of HASHES from the bytes on disk; one that cannot be known is left out.
-
-        `known` are digests of tensors by name that were made of these bytes already.
-        """
-        result, known = {}, known or {}
+    def hashes_of(self, keys: Collection[str]) -> dict[str, str]:
+        """Compute hashes of HASHES from the bytes on disk; one that cannot be known is left out."""
+        result = {}
         if HASH_KEY in keys:
-            digests = self.digests(self.entries.keys() - known.keys()) | {**known}
-            result[HASH_KEY] = content_hash(self.entries.values(), self.metadata, digests)
+            result[HASH_KEY] = content_hash(self.entries.values(), self.metadata, self.digests(self.entries))
         running = running_hashes(keys, self.entries.values(), self.metadata)
         if running:
             self._run(each_once(running))
@@ -162,13 +158,10 @@ class SafeFile:
         found = self.hashes_of(stored)
         return [key for key, value in stored.items() if key in found and found[key] != value]
 
-    def verify(self, known: Mapping[str, bytes] | None = None) -> None:
-        """Raise CorruptFile where a hash of ours is stored and differs; a file without one cannot be verified.
-
-        `known` are digests of tensors by name that were made of these bytes already.
-        """
+    def verify(self) -> None:
+        """Raise CorruptFile where a hash of ours is stored and differs; a file without one cannot be verified."""
         stored = {key: self.metadata[key] for key in OURS if key in self.hash_keys}
-        if self.hashes_of(stored, known) != stored:
+        if self.hashes_of(stored) != stored:
             raise CorruptFile(
                 f"{self.path.name}: the tensors are not those that were written (SHA-256 differs)",
                 hint="the file is damaged, or another program changed it; get it again from where it came",

@@ -43,6 +43,14 @@ def test_a_page_tells_in_its_language_what_went_wrong_and_not_where_the_studio_l
     assert "Mehr steht im Protokoll." in html
 
 
+def test_places_of_base_models_that_were_added_later_are_not_told_either(studio, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    assert studio.without_places(f"{models}/a") == f"{models}/a"
+    studio.remember_models([models])
+    assert studio.without_places(f"{models}/a") == "a"
+
+
 def test_a_finding_is_told_in_german_and_marked_where_it_cannot_be(tmp_path):
     ctx = Context(Studio(tmp_path), Text("de"), "/de")
     known = said(ctx, warns("image-tiny", "a.png", "it has only 20 x 30 pixels", "use a larger version, or remove it"))
