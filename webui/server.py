@@ -75,7 +75,7 @@ def create_app(
         from webui.pages import ORDER
 
         _shorten(app, studio, ORDER)
-        _mount_pages(app, studio)
+        asyncio.run(_mount_pages(app, studio))
         roots = [f"/{each}" for each in LANGUAGES]
         app.add_middleware(Gate, roots=roots, pages=ORDER, uploads=studio.uploads, lost=_Lost(studio))
     app.add_middleware(Guard, sessions=studio.sessions, users=studio.users, hosts=hosts, secure=secure)
@@ -296,7 +296,8 @@ def _answer_errors(app: FastAPI, studio: Studio) -> None:
         app.add_exception_handler(kind, refused)
 
 
-def _mount_pages(app: FastAPI, studio: Studio) -> None:
+async def _mount_pages(app: FastAPI, studio: Studio) -> None:
+    """Build and mount the pages; in a loop, for outside of one gradio opens some that nobody closes."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     os.environ["GRADIO_TEMP_DIR"] = str(studio.home / "uploads")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

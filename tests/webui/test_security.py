@@ -1,6 +1,5 @@
 """Attacks on the whole app, pages included: what was abused in Gradio apps and studios before is tried here."""
 
-import gc
 import inspect
 import json
 import re
@@ -20,9 +19,6 @@ import webui
 from tests.webui.conftest import HOST, PASSWORD, WHEN, opened
 from webui.server import create_app
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-"""Gradio leaves event loops open that it made while it built pages."""
-
 ROOT = "/en"
 KEPT = ("users", "sessions", "tokens", "settings", "datasets", "files")
 
@@ -31,7 +27,6 @@ KEPT = ("users", "sessions", "tokens", "settings", "datasets", "files")
 def app(tmp_path_factory) -> Iterator[Any]:
     """The app with its pages, running, and one person of each kind."""
     app = create_app(tmp_path_factory.mktemp("attacked") / "home")
-    gc.collect()
     for name, role in (("ana", "admin"), ("vic", "viewer"), ("cid", "creator")):
         app.state.studio.users.add(name, role, PASSWORD, when=WHEN)
     with TestClient(app, base_url=HOST) as running:
