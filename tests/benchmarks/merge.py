@@ -8,6 +8,10 @@ Copy and merges take turns, each in a process of its own, from a source in the p
 are on the disk. A copy reads and writes. A merge also folds, makes the SHA-256 of the file, reads it back and compares
 each byte with the source or with the digest of what was written, and some with the numbers that were computed. Weights
 are random: a merge takes the same time for any.
+
+A merge keeps up with a disk of about 700 MB/s on two cores. With writing limited (blkio.throttle.write_bps_device of a
+control group) to 250, 500 and 1000 MB/s it took 8.7, 4.4 and 3.0 s, a durable copy 9.7, 5.1 and 2.9 s; without a limit
+2.9 and 1.7 s.
 """
 
 import argparse
@@ -139,12 +143,15 @@ def main() -> None:
 def show(found: dict[str, list[dict[str, float]]], size: float) -> None:
     """Print medians and smallest times; the ratio of medians to those of the copy."""
     copy = statistics.median(run["seconds"] for run in found["copy"])
-    print("| | seconds, median / min | of a copy | of the processor | MB written | memory above the start | lost |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| | seconds, median / min | MB/s | of a copy | of the processor | MB written | memory above the start | lost |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for to, runs in found.items():
         seconds, cpu = [run["seconds"] for run in runs], [run["cpu"] for run in runs]
         most = max(run["peak"] for run in runs) / 1e6
-        cells = [spread(seconds), f"{statistics.median(seconds) / copy:.2f}", spread(cpu), f"{runs[0]['written']:.0f}"]
+        median, written = statistics.median(seconds), runs[0]["written"]
+        cells = [spread(seconds), f"{written / median:.0f}", f"{median / copy:.2f}", spread(cpu), f"{written:.0f}"]
         cells += [f"{most:.0f} MB ({most / size:.2f} of the source)", f"{runs[0]['lost']:.3g}"]
         print(f"| {'durable copy' if to == 'copy' else f'merge to {to}'} | {' | '.join(cells)} |")
 
