@@ -1,7 +1,7 @@
 """The verb that judges an adapter by what it draws."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,13 @@ from lora_diffusion.errors import UsageError
 
 __all__ = ["evaluate"]
 
+_WEIGHTS = "0.4,0.6,0.8,1.0,1.2"
+
 
 def evaluate(
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="Adapter file, folder or name in the library.")],
+    adapter: Annotated[
+        str, typer.Argument(metavar="ADAPTER", help="Adapter file, folder or name in the library, or a run.")
+    ],
     against: Annotated[str, typer.Option("--against", help="Another adapter to compare and to blend with.")] = "",
     base: Annotated[str, typer.Option("--base", help="Base model; left out: what the adapter was trained on.")] = "",
     data: Annotated[
@@ -26,7 +30,9 @@ def evaluate(
     out: Annotated[Path, typer.Option("--out", help="Folder for evaluation.json and evaluation.html.")] = Path(
         "evaluation"
     ),
-    weights: Annotated[str, typer.Option("--weights", help="Weights to try, ascending.")] = "0.4,0.6,0.8,1.0,1.2",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Weights to try, ascending; left out: 0.4,0.6,0.8,1.0,1.2, of a run 1.0.")
+    ] = "",
     prompts: Annotated[int, typer.Option("--prompts", help="Prompts to draw.", min=1, max=64)] = 12,
     seeds: Annotated[int, typer.Option("--seeds", help="Pictures of each prompt.", min=1, max=16)] = 1,
     steps: Annotated[int, typer.Option("--steps", help="Steps of each picture.", min=1, max=1000)] = 20,
@@ -37,27 +43,36 @@ def evaluate(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Say how close an adapter comes to its style, what it costs, and which weight to use; figures and a page."""
+    """Say how close an adapter comes to its style, what it costs, and which weight to use; figures and a page.
+
+    Of a run (a folder that `train` made) each adapter that it kept is judged, to say which step to use.
+    """
+    from lora_diffusion.evaluation.choosing import choose
     from lora_diffusion.evaluation.design import Design
     from lora_diffusion.evaluation.evaluating import evaluate as judge
     from lora_diffusion.evaluation.writing import require_room, write_evaluation
     from lora_diffusion.progress import Progress
 
-    design = Design(weights=_weights(weights), prompts=prompts, seeds=seeds, steps=steps, seed=seed)
-    require_room(out, overwrite=overwrite, inputs=[locate_adapter(each)[0] for each in (adapter, against) if each])
+    is_run = (Path(adapter) / "plan.toml").is_file()
+    if is_run and against:
+        raise UsageError(f"{adapter} is a run, whose own adapters are compared", hint="leave --against out")
+    tried = _weights(weights or ("1.0" if is_run else _WEIGHTS))
+    design = Design(weights=tried, prompts=prompts, seeds=seeds, steps=steps, seed=seed)
+    inputs = [] if is_run else [locate_adapter(each)[0] for each in (adapter, against) if each]
+    require_room(out, overwrite=overwrite, inputs=inputs)
     with Progress("evaluate") as progress:
-        found = judge(
-            read_named(adapter),
-            against=read_named(against) if against else None,
-            base=base,
-            data=data,
-            held_out=held_out,
-            clip=clip,
-            design=design,
-            precision=precision,
-            tokenizer=tokenizer,
-            on_progress=lambda what, done, total: progress.show(f"evaluate: {what}", done, total),
-        )
+        shared: dict[str, Any] = {
+            "base": base,
+            "data": data,
+            "held_out": held_out,
+            "clip": clip,
+            "design": design,
+            "precision": precision,
+            "tokenizer": tokenizer,
+            "on_progress": lambda what, done, total: progress.show(f"evaluate: {what}", done, total),
+        }
+        other = read_named(against) if against else None
+        found = choose(adapter, **shared) if is_run else judge(read_named(adapter), against=other, **shared)
     figures, page = write_evaluation(found, out)
     written = {**found.to_dict(), "path": str(figures), "page": str(page)}
     answer(written, as_json, f"{found.summary()}\nlook at {page}")

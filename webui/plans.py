@@ -38,6 +38,7 @@ LIMITS: dict[str, float] = {
     "run.batch_size": 64,
     "run.micro_batch": 64,
     "run.keep_snapshots": 20,
+    "run.candidates": 20,
     "run.seed": 2**53,
     "validation.patience": 1000,
 }

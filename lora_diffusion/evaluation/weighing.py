@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from lora_diffusion.evaluation.score import Score
 
-__all__ = ["BestWeight", "best_weight"]
+__all__ = ["SAME", "BestWeight", "best_weight"]
 
 _FOLLOWED = 80.0
 """Prompt fit that a recommended weight has at least: four of five prompts that the base model follows."""
 _STYLE = 40.0
 """Style match below which no weight is recommended: it is another style then."""
-_SAME = 3.0
+SAME = 3.0
 """Style matches so near to each other look the same; then the smaller weight leaves the base model more room."""
 
 
@@ -39,7 +39,7 @@ def best_weight(scores: Mapping[str, Score], weights: Sequence[float]) -> BestWe
         return BestWeight(
             value=None, reason=f"at no weight is it the style of these pictures (at best {top:.0f} of 100)"
         )
-    value = next(weight for weight in allowed if style.by_weight[weight] >= top - _SAME)
+    value = next(weight for weight in allowed if style.by_weight[weight] >= top - SAME)
     return BestWeight(value=value, reason=_why(value, style.by_weight, deaf, copied))
 
 
@@ -63,4 +63,6 @@ def _why(value: float, style: Mapping[float, float], deaf: Sequence[float], copi
         limits.append("at other weights training pictures are copied")
     if limits:
         return f"{reason}; {' and '.join(limits)}"
+    if len(style) == 1:
+        return reason
     return f"{reason}; more weight hardly gains" if stronger else f"{reason}, and it still grows with the weight"

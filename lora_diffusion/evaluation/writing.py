@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets_tools.storage import require_writable, write_json
+from lora_diffusion.evaluation.choosing import Choice
 from lora_diffusion.evaluation.evaluation import Evaluation
 from lora_diffusion.evaluation.page import write_page
+from lora_diffusion.evaluation.run_page import write_run_page
 from lora_diffusion.outputs import require_free
 
 __all__ = ["require_room", "write_evaluation"]
@@ -20,8 +22,11 @@ def require_room(folder: Path, *, overwrite: bool, inputs: Sequence[Path | str] 
         require_writable(folder / name)
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path) -> tuple[Path, Path]:
+def write_evaluation(found: Evaluation | Choice, folder: Path) -> tuple[Path, Path]:
     """Write figures and page into a folder, each whole or not at all, and return their paths."""
-    write_json(folder / _FIGURES, evaluation.to_dict())
-    write_page(evaluation, folder / _PAGE)
+    write_json(folder / _FIGURES, found.to_dict())
+    if isinstance(found, Choice):
+        write_run_page(found, folder / _PAGE)
+    else:
+        write_page(found, folder / _PAGE)
     return folder / _FIGURES, folder / _PAGE

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets_tools.storage import remove_file
+from lora_diffusion.training.candidates import candidates
 
-__all__ = ["Best", "best_path", "forget_after", "prune"]
+__all__ = ["Best", "prune"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,30 +30,10 @@ class Best:
         return replace(self, worse=self.worse + 1)
 
 
-def best_path(folder: Path, step: int) -> Path:
-    """Return where the adapter of a step that was the best lies."""
-    return folder / f"step-{step:08d}.safetensors"
-
-
-def forget_after(folder: Path, step: int) -> None:
-    """Remove adapters of steps that a resume runs again."""
-    for path in _adapters(folder):
-        if _step(path) > step:
-            remove_file(path)
-
-
 def prune(folder: Path, steps: Collection[int]) -> None:
     """Remove adapters that were the best at none of the steps at which a snapshot is kept."""
-    found = _adapters(folder)
-    needed = {max((_step(path) for path in found if _step(path) <= step), default=0) for step in steps}
-    for path in found:
-        if _step(path) not in needed:
+    found = dict(candidates(folder))
+    needed = {max((each for each in found if each <= step), default=0) for step in steps}
+    for step, path in found.items():
+        if step not in needed:
             remove_file(path)
-
-
-def _adapters(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.safetensors"))
-
-
-def _step(path: Path) -> int:
-    return int(path.stem.removeprefix("step-"))

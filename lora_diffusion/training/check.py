@@ -27,7 +27,7 @@ from lora_diffusion.families import detect, locate
 from lora_diffusion.families.chunks import room, whole_chunks
 from lora_diffusion.training.asking import FOLDER_GEOMETRY, data_settings, folder_rule, journal_path
 from lora_diffusion.training.masks import mask_pixels
-from lora_diffusion.training.plan import TrainPlan
+from lora_diffusion.training.plan import RunPlan, TrainPlan
 from lora_diffusion.training.probe import LESS_MEMORY, Needs, OutOfMemory
 from lora_diffusion.training.probe import probe as measure
 from lora_diffusion.training.run import Run
@@ -233,8 +233,14 @@ def _estimate(plan: TrainPlan, sources: Sources, needs: Needs) -> dict[str, floa
         + needs.seconds_per_step * usual * plan.run.steps,
         "peak_bytes": needs.peak_bytes,
         "cache_bytes": needs.cache_bytes * sum(len(sample.views) for sample in every),
-        "snapshot_bytes": needs.snapshot_bytes * (plan.run.keep_snapshots + 1),
+        "snapshot_bytes": needs.snapshot_bytes * _snapshots(plan.run),
     }
+
+
+def _snapshots(plan: RunPlan) -> float:
+    """Return how many snapshots there are room for: one while the oldest is still there, and a third per candidate,
+    for the optimiser keeps two numbers beside each that is trained."""
+    return plan.keep_snapshots + 1 + plan.candidates / 3
 
 
 def _free_memory(plan: TrainPlan) -> int:
@@ -250,7 +256,7 @@ def _free_memory(plan: TrainPlan) -> int:
 def _about_disk(plan: TrainPlan, estimate: Mapping[str, float]) -> Iterator[Finding]:
     """Ask the disk of the run and that of the cache, which may be one."""
     run = Run(Path(plan.run.out), plan)
-    snapshots = estimate.get("snapshot_bytes", _SNAPSHOT_BYTES * (plan.run.keep_snapshots + 1))
+    snapshots = estimate.get("snapshot_bytes", _SNAPSHOT_BYTES * _snapshots(plan.run))
     parts = [
         ("run.out", "snapshots", run.folder, snapshots),
         ("data.cache", "encoded pictures", run.cache, estimate.get("cache_bytes", 0.0)),

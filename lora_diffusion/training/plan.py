@@ -284,6 +284,12 @@ class RunPlan(Section):
     keep_snapshots: int = Field(
         default=2, ge=2, description="At least two: the older one is there if the newest is damaged."
     )
+    candidates: int = Field(
+        default=3,
+        ge=0,
+        le=50,
+        description="Adapters kept on the way, evenly apart, for `evaluate RUN` to choose from beside the result.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto takes the GPU if there is one.")
     tensorboard: bool = Field(
         default=True, description="Also write TensorBoard events, where TensorBoard is installed."
@@ -327,7 +333,7 @@ class TrainPlan(Section):
             exclude={
                 "previews": True,
                 "validation": True,
-                "run": {"out", "tensorboard", "keep_snapshots"},
+                "run": {"out", "tensorboard", "keep_snapshots", "candidates"},
                 "data": {"cache", "folder", "masks", "regularisation", "rights"},
             },
         )

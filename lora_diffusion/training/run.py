@@ -6,6 +6,7 @@ metrics.jsonl           one line per step
 snapshots/step-*/       state for resume
 previews/               pictures drawn during training
 best/step-*.safetensors adapters that were the best on the validation pictures, where one is to be kept
+candidates/step-*.safetensors  adapters on the way, evenly apart, to choose from
 status.json             running, finished, stopped or failed, and the step
 adapter.safetensors     the result
 """
@@ -74,6 +75,10 @@ class Run:
         return self.folder / "best"
 
     @property
+    def candidates(self) -> Path:
+        return self.folder / "candidates"
+
+    @property
     def cache(self) -> Path:
         return Path(self.plan.data.cache) if self.plan.data.cache else self.folder.absolute().parent / ".cache"
 
@@ -105,7 +110,7 @@ class Run:
                 hint="wait for it, stop it, or choose another run.out",
             ) from None
         try:
-            for folder in (self.folder, self.snapshots, self.best):  # what a killed owner left aside
+            for folder in (self.folder, self.snapshots, self.best, self.candidates):  # what a killed owner left aside
                 remove_leftovers(folder)
             write_json(note, {"pid": os.getpid(), "host": socket.gethostname()})
             yield

@@ -20,9 +20,10 @@ from lora_diffusion.families.base import Components, Family
 from lora_diffusion.files.adapter import Adapter, write_adapter
 from lora_diffusion.seeds import seeded
 from lora_diffusion.training import snapshot
-from lora_diffusion.training.best import Best, best_path, forget_after
+from lora_diffusion.training.best import Best
 from lora_diffusion.training.best import prune as prune_best
 from lora_diffusion.training.books import Books
+from lora_diffusion.training.candidates import candidate_path, forget_after, is_candidate
 from lora_diffusion.training.data import GlobalBatch, TrainingData
 from lora_diffusion.training.encode import Encoder, Texts, encode_sources
 from lora_diffusion.training.events import OnEvent, Previewed, Snapshotted, Started, Stepped, Validated
@@ -119,6 +120,7 @@ class Session:
         while self.step < plan.run.steps and not self._on_plateau:
             self._take_step()
             self._write_if_whole()
+            self._write_candidate()
             if self.validation and self._due(plan.validation.every):
                 self._validate(self.validation)
             if self._any(bool(stop)) and self.step < plan.run.steps:
@@ -161,7 +163,7 @@ class Session:
         return self.finish(f"finished early at step {self.step}" if self.step < self.run.plan.run.steps else "")
 
     def _copy_best(self) -> None:
-        found = best_path(self.run.best, self.best.step)
+        found = candidate_path(self.run.best, self.best.step)
         if not found.exists():
             raise SnapshotError(
                 f"{found}, the best adapter, is missing",
@@ -173,6 +175,10 @@ class Session:
     def _write_if_whole(self) -> None:
         if self.step == self.run.plan.run.steps and self.accelerator.is_main_process:
             self._write(self.run.adapter)
+
+    def _write_candidate(self) -> None:
+        if is_candidate(self.run.plan.run, self.step) and self.accelerator.is_main_process:
+            self._write(candidate_path(self.run.candidates, self.step))
 
     def _write(self, path: Path) -> None:
         write_adapter(self._adapter(), path, dialect="kohya", dtype="fp32")
@@ -265,7 +271,7 @@ class Session:
         self.best = self.best.after(self.step, loss)
         if accelerator.is_main_process:
             if self.best.step == self.step and self.run.plan.validation.keep == "best":
-                self._write(best_path(self.run.best, self.step))
+                self._write(candidate_path(self.run.best, self.step))
             self.books.validation(self.step, loss)
             self.on_event(Validated(step=self.step, loss=loss))
 
@@ -341,7 +347,8 @@ class Session:
     def _open_books(self) -> None:
         plan, manifest = self.run.plan, self.sources.style.manifest
         self.books = Books(self.run, self.step)
-        forget_after(self.run.best, self.step)
+        for folder in (self.run.best, self.run.candidates):
+            forget_after(folder, self.step)
         manifest.write(self.run.folder / "manifest.jsonl")
         self.run.set_status("running", self.step)
         parameters = sum(parameter.numel() for parameter in self.parameters.values())

@@ -17,7 +17,7 @@ from lora_diffusion.errors import UsageError, WrongFamily
 from lora_diffusion.evaluation.design import Design
 from lora_diffusion.evaluation.evidence import Mix, Question
 from lora_diffusion.evaluation.metrics import metrics
-from lora_diffusion.evaluation.page import figure
+from lora_diffusion.evaluation.rendering import figure
 from lora_diffusion.evaluation.studio import Studio
 from lora_diffusion.evaluation.subject import NEUTRAL, subject_of
 from lora_diffusion.files.adapter import Adapter, read_adapter, write_adapter

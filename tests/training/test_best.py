@@ -9,6 +9,7 @@ from lora_diffusion.errors import PlanError, SnapshotError
 from lora_diffusion.files.adapter import read_adapter
 from lora_diffusion.training import best, loop
 from lora_diffusion.training.best import Best
+from lora_diffusion.training.candidates import candidate_path, forget_after
 from lora_diffusion.training.events import Stepped
 from lora_diffusion.training.stopping import StopRequest
 from lora_diffusion.training.validation import Validation
@@ -139,7 +140,7 @@ def test_a_resume_from_the_snapshot_before_finds_the_best_of_that_time(base, pic
 def test_a_missing_best_adapter_is_named(base, pictures, held_out, tmp_path, measured):
     more = ("validation.keep=best", "run.steps=10")
     loop.train(plan(base, pictures, tmp_path / "out", held_out, *more), **stopping(6))
-    best.best_path(tmp_path / "out" / "best", 4).unlink()
+    candidate_path(tmp_path / "out" / "best", 4).unlink()
     with pytest.raises(SnapshotError, match=r"step-00000004.safetensors.*missing") as caught:
         loop.finish(tmp_path / "out")
     assert "keep = last" in caught.value.hint
@@ -163,8 +164,8 @@ def test_the_lowest_loss_is_the_best_and_the_first_of_equal_ones():
 
 def test_adapters_are_kept_for_the_snapshots_that_may_come_back_to_them(tmp_path):
     for step in (2, 6, 8, 12):
-        best.best_path(tmp_path, step).touch()
+        candidate_path(tmp_path, step).touch()
     best.prune(tmp_path, [7, 11])
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["step-00000006", "step-00000008"]
-    best.forget_after(tmp_path, 6)
+    forget_after(tmp_path, 6)
     assert [path.stem for path in tmp_path.iterdir()] == ["step-00000006"]

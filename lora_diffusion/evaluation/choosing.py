@@ -1,0 +1,222 @@
+"""Which step of a run to use: each adapter that it kept is judged in the same way."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lora_diffusion.errors import UsageError
+from lora_diffusion.evaluation.design import Design
+from lora_diffusion.evaluation.evaluating import evaluate
+from lora_diffusion.evaluation.evaluation import FORMAT, Evaluation
+from lora_diffusion.evaluation.evidence import Drawn, Given
+from lora_diffusion.evaluation.metrics import metrics
+from lora_diffusion.evaluation.score import Plain, Score, rounded
+from lora_diffusion.evaluation.subject import OnProgress
+from lora_diffusion.evaluation.weighing import SAME, BestWeight
+from lora_diffusion.files.adapter import read_adapter
+from lora_diffusion.training.candidates import candidates
+from lora_diffusion.training.run import Run
+
+__all__ = ["Candidate", "Choice", "choose"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """What was found of the adapter after so many steps. `file` is its path in the run.
+
+    `pictures` are drawn at the weight that is the best, or nearest to 1 where none is; `validation_loss` is None where
+    the run measured none at that step.
+    """
+
+    step: int
+    file: str
+    validation_loss: float | None
+    scores: Mapping[str, Score]
+    best: BestWeight
+    pictures: tuple[Drawn, ...] = field(repr=False, compare=False)
+
+    @property
+    def style(self) -> float | None:
+        """The style match at the best weight."""
+        return None if self.best.value is None else self.scores["style_match"].by_weight[self.best.value]
+
+    def to_dict(self) -> dict[str, Plain]:
+        return {
+            "step": self.step,
+            "file": self.file,
+            "validation_loss": self.validation_loss,
+            "best_weight": rounded(self.best.value),
+            "best_weight_reason": self.best.reason,
+            "scores": {name: score.to_dict() for name, score in self.scores.items()},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The adapters of a run side by side, in the order of their steps, and the one to use: None where none can be
+    recommended. `base` are the pictures without adapter; all of a place have the same prompt and noise."""
+
+    run: Path
+    design: Design
+    prompts: tuple[str, ...]
+    trigger: str
+    candidates: tuple[Candidate, ...]
+    best: Candidate | None
+    reason: str
+    notes: tuple[str, ...]
+    base: tuple[Drawn, ...] = field(repr=False, compare=False)
+    training: tuple[Given, ...] = field(repr=False, compare=False)
+
+    @property
+    def recommendation(self) -> str:
+        """The step to use in a sentence."""
+        if self.best is None or self.best.best.value is None:
+            return f"No step can be recommended: {self.reason}."
+        return f"Use step {self.best.step} at {self.best.best.value:.0%}: {self.reason}."
+
+    def to_dict(self) -> dict[str, Plain]:
+        """Return the result as plain JSON, without times and places."""
+        used = self.best or self.candidates[-1]
+        return {
+            "format": FORMAT,
+            "best_step": self.best.step if self.best else None,
+            "best_step_reason": self.reason,
+            "best_weight": rounded(used.best.value),
+            "scores": {name: score.to_dict() for name, score in used.scores.items()},
+            "candidates": [each.to_dict() for each in self.candidates],
+            "notes": list(self.notes),
+            "prompts": list(self.prompts),
+        }
+
+    def summary(self) -> str:
+        """Return what a person reads first."""
+        titles = [each for each in metrics() if any(one.scores[each.name].value is not None for one in self.candidates)]
+        lines = [self.recommendation]
+        for each in self.candidates:
+            found = [
+                f"{metric.title.lower()} {score.value:.3g}"
+                for metric in titles
+                if (score := each.scores[metric.name]).value is not None
+            ]
+            loss = [] if each.validation_loss is None else [f"validation loss {each.validation_loss:.4g}"]
+            lines.append(f"step {each.step:6}  {each.file}: {', '.join([*found, *loss])}")
+        return "\n".join([*lines, *(f"note: {each}" for each in self.notes)])
+
+
+def _silent(text: str, done: int, total: int) -> None:
+    pass
+
+
+def choose(
+    run: Path | str,
+    *,
+    base: str = "",
+    data: str = "",
+    held_out: str = "",
+    clip: Path | str | None = None,
+    design: Design | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    tokenizer: str = "",
+    on_progress: OnProgress = _silent,
+) -> Choice:
+    """Judge each adapter that lies in a run directory and say which step to use.
+
+    What is not given is what the plan of the run says. The other arguments are those of `evaluate`; a design that is
+    not given tries weight 1 alone. Raises UsageError for a run without adapters, and what `evaluate` raises.
+    """
+    opened = Run.open(Path(run))
+    plan, losses, files = opened.plan, _losses(opened.folder), _files(opened)
+    design = design or Design(weights=(1.0,))
+    judged, evaluation = list[Candidate](), None
+    for number, (step, path) in enumerate(files.items(), 1):
+        evaluation = evaluate(
+            path,
+            base=base or plan.base.path,
+            data=data or plan.data.folder,
+            held_out=held_out or plan.validation.folder,
+            clip=clip,
+            design=design,
+            precision=precision,
+            device=device,
+            tokenizer=tokenizer or plan.base.tokenizer,
+            on_progress=_told(on_progress, f"step {step} ({number} of {len(files)})"),
+        )
+        file = path.relative_to(opened.folder).as_posix()
+        judged.append(_candidate(evaluation, step=step, file=file, validation_loss=losses.get(step)))
+    assert evaluation is not None
+    best, reason = _best(judged)
+    evidence = evaluation.evidence
+    return Choice(
+        run=opened.folder,
+        design=design,
+        prompts=tuple(each.content for each in evidence.prompts),
+        trigger=evaluation.adapter.trigger,
+        candidates=tuple(judged),
+        best=best,
+        reason=reason,
+        notes=evaluation.notes,
+        base=evidence.base,
+        training=evidence.training or (),
+    )
+
+
+def _files(run: Run) -> dict[int, Path]:
+    """Return the adapters of a run by step, in order."""
+    found = {**dict(candidates(run.best)), **dict(candidates(run.candidates))}
+    if run.adapter.is_file():
+        found[int(read_adapter(run.adapter).metadata.get("ss_steps", run.plan.run.steps))] = run.adapter
+    if not found:
+        raise UsageError(
+            f"{run.folder} holds no adapter yet",
+            hint="let it train on: adapters are kept on the way as `run.candidates` says, and at the end",
+        )
+    return dict(sorted(found.items()))
+
+
+def _losses(folder: Path) -> dict[int, float]:
+    """Return the validation losses of a run by step."""
+    path = folder / "metrics.jsonl"
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    rows = [json.loads(line) for line in lines if '"validation_loss"' in line]
+    return {row["step"]: row["validation_loss"] for row in rows}
+
+
+def _told(on_progress: OnProgress, which: str) -> OnProgress:
+    return lambda what, done, total: on_progress(f"{which}, {what}", done, total)
+
+
+def _candidate(evaluation: Evaluation, *, step: int, file: str, validation_loss: float | None) -> Candidate:
+    """Keep what is shown of an evaluation, without the model that stands behind it."""
+    evidence = evaluation.evidence
+    weight = evaluation.best_weight or evidence.strongest
+    return Candidate(
+        step=step,
+        file=file,
+        validation_loss=validation_loss,
+        scores=evaluation.scores,
+        best=evaluation.best,
+        pictures=evidence.sweep[weight],
+    )
+
+
+def _best(judged: Sequence[Candidate]) -> tuple[Candidate | None, str]:
+    """Return the first of those with the best style match, which is the one that is the least copied, and why."""
+    able = [(each, each.style) for each in judged if each.style is not None]
+    if not able:
+        return None, f"at step {judged[-1].step}, {judged[-1].best.reason}"
+    top = max(style for _, style in able)
+    best = next(each for each, style in able if style >= top - SAME)
+    later = [each for each in judged if each.step > best.step]
+    return best, "; ".join([best.best.reason, *_limits(later, alone=len(judged) == 1)])
+
+
+def _limits(later: Sequence[Candidate], *, alone: bool) -> Iterator[str]:
+    unable = [each for each in later if each.style is None]
+    if not later and not alone:
+        yield "it still grows with the steps"
+    if len(unable) < len(later):
+        yield "more steps hardly gain"
+    if unable:
+        yield f"from step {unable[0].step} on it is worse: {unable[0].best.reason}"
