@@ -17,7 +17,7 @@ from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
 __all__ = ["Listing", "list_folder", "no_images"]
 
 _IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "manifest.jsonl", "icon\r"}
-_IGNORED_FOLDERS = {"__macosx"}
+_IGNORED_FOLDERS = {"__macosx", "@eadir"}  # what macOS and Synology keep beside pictures, thumbnails too
 _TABLES = (".jsonl", ".csv")
 _NAMED = 5  # so many files are named in a finding about several
 
@@ -124,10 +124,16 @@ def _files(root: Path, skip: Collection[Path], findings: list[Finding]) -> Itera
                 findings.append(_misspelt(file))
             elif leaves(file):
                 findings.append(_leading_out(file))
-            elif path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(inside)):
+            elif path.is_symlink() and not _stays(path, inside):
                 findings.append(_link(file))
             elif path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
                 yield file
+
+
+def _stays(link: Path, inside: Path) -> bool:
+    """Say whether a link leads to a file in the folder; a picture that is gone is told of where it is read."""
+    leads_inside = Path(os.path.realpath(link)).is_relative_to(inside)  # resolve() raises on loops
+    return leads_inside and (link.is_file() or (link.suffix.lower() in PICTURE_SUFFIXES and not link.is_dir()))
 
 
 def _is_text(file: str) -> bool:
@@ -180,8 +186,8 @@ def _unread_table(file: str) -> Finding:
 
 
 def _link(file: str) -> Finding:
-    reason = "it is a link that leads to a folder or out of this one, so it is not followed"
-    return warns("link-refused", file, reason, "copy the pictures into the folder")
+    reason = "it is a link that leads to a folder, out of this one or nowhere, so it is not followed"
+    return warns("link-refused", file, reason, "put a copy of what it leads to in its place")
 
 
 def _misspelt(file: str) -> Finding:

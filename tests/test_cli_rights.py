@@ -47,3 +47,10 @@ def test_a_check_that_requires_rights_is_satisfied_by_what_is_stated(capsys, fol
     answer(capsys, "rights", "set", folder, "--owner", "Ana")
     found = answer(capsys, "check", folder, "rights=require", "resolution=128")
     assert found["counts"]["rights_missing"] == 0
+
+
+def test_a_name_that_a_terminal_would_obey_is_printed_harmless(capsys, folder):
+    next(folder.glob("*.png")).rename(folder / "a\x1b]0;owned\x07\u202e.png")
+    assert run(["rights", "list", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "a\ufffd]0;owned\ufffd\ufffd.png" in printed

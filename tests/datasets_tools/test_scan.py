@@ -142,6 +142,18 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_are_read(tmp_path)
     assert {("image-duplicate", "twin.png"), ("image-unreadable", "dangling.png")} <= codes(scan_folder(inside))
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_that_go_in_circles_are_named_and_the_rest_is_read(tmp_path):
+    folder = photos(tmp_path / "set", 1)
+    (folder / "a.png").symlink_to("b.png")
+    (folder / "b.png").symlink_to("a.png")
+    (folder / "self.txt").symlink_to("self.txt")
+    scanned = scan_folder(folder)
+    circles = {("image-unreadable", "a.png"), ("image-unreadable", "b.png"), ("link-refused", "self.txt")}
+    assert circles <= codes(scanned)
+    assert len(scanned.manifest.records) == 1
+
+
 def test_what_the_loader_notes_becomes_a_finding(tmp_path):
     scene(64, 64).save(tmp_path / "a.png", icc_profile=b"broken")
     scene(64, 64, seed=2).convert("CMYK").save(tmp_path / "b.tif")
