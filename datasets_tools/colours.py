@@ -1,18 +1,28 @@
 """Decoded pixels of any mode, depth and profile as sRGB in 8 bits; what is lost or guessed on the way is noted."""
 
+import base64
 import io
+import zlib
 
 import numpy as np
 from PIL import Image, ImageCms
 
 from datasets_tools.errors import UnreadableImage
 
-__all__ = ["Colour", "eight_bit", "on_background", "split_alpha", "to_srgb"]
+__all__ = ["ADOBE_RGB", "Colour", "eight_bit", "on_background", "split_alpha", "to_srgb"]
 
 Colour = tuple[int, int, int]
 
 # Profiles that are sRGB itself: converting from them would only add rounding noise.
 _SRGB_NAMES = {"sRGB IEC61966-2.1", "sRGB", "sRGB built-in", "sRGB2014", "c2"}
+# A profile of 508 bytes with the primaries of Adobe RGB (1998), adapted to D50, and its gamma of 563/256.
+ADOBE_RGB = zlib.decompress(
+    base64.b64decode(
+        "eNpjYGD8wwAETA4MDLl5JUVB7k4KEZFRCgxIIDG5uIABL/h2jYERRF/WZSAdcKakFicD6Q9AXJ1cUFTCwMCYA2QLlJcUgNg1QLZI"
+        "EdBRQPYEEDsdwl4CYidB2DvAakKCnIHsMyC96RD2HRA7CcJ+A2JD7QIBUceU/KRUBZCPk/NzCxJLMpNyUhloCEpSK0pAdF5+Htge"
+        "RDgjwg8hNkeCgcF/KQMDyx+EmEkvA8MCHQYG/qkIMTVDoLf0GRj2zUkuLSqDWsXIZMzAQIgPAI1NPus="
+    )
+)
 
 
 def eight_bit(image: Image.Image, name: str, notes: list[str]) -> Image.Image:

@@ -20,16 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging, features
+from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as ExifTag
 from PIL.Image import Resampling, Transpose
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from datasets_tools.bucket import Crop
-from datasets_tools.colours import Colour, eight_bit, on_background, split_alpha, to_srgb
+from datasets_tools.colours import ADOBE_RGB, Colour, eight_bit, on_background, split_alpha, to_srgb
 from datasets_tools.errors import UnreadableImage
 from datasets_tools.sniff import NOT_A_PICTURE, refusal
 from datasets_tools.storage import human_bytes
+from datasets_tools.tiff import refuse_misread
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -70,6 +72,7 @@ _SCALES = np.array([5000 // quality if quality < 50 else 200 - 2 * quality for q
 _SUMS = np.clip((_LUMINANCE * _SCALES[:, None] + 50) // 100, 1, 255).sum(axis=1)  # of the table, by quality from 1 on
 _DETAIL_SIDE = 512
 _SHRUNK = (8, 4, 2)  # by which libjpeg can scale while it decodes
+_FILLED = 4  # last rows of a JPEG that are looked at
 _FARTHEST = 4  # times the size asked for, from which on it does: a block of 8 x 8 is then two pixels at most
 _LOST = 0.75  # at least so much of the whole reduction stays: 7 is done as 2 x 3 rather than 4, 5 as 4
 # warnings.catch_warnings changes the whole process, so only one thread at a time may read a header.
@@ -97,7 +100,8 @@ class Picture:
     """A decoded image with what was noticed on the way.
 
     `image` is RGB and upright; `size` is the upright (width, height) of the file in pixels, also where `image` was
-    reduced. `notes` are codes: animated, transparent, sixteen-bit, exif-broken, icc-broken, cmyk-without-profile.
+    reduced. `notes` are codes: animated, transparent, sixteen-bit, exif-broken, icc-broken, cmyk-without-profile,
+    cut-short.
     `orientation` is the EXIF value, 1 to 8, that was applied. `jpeg_quality` is the setting (1 to 100) at which the
     IJG library writes quantisation tables like those of the file; None for other formats. `detail` is the middle of the
     decoded pixels, at most 512 x 512, as luma (mode L), neither reduced nor turned; only where `at_least` was given.
@@ -144,11 +148,11 @@ def open_picture(
         if image.format == "PNG":
             _verify_checksums(data)
         stored = image.tag_v2.get(ExifTag.Orientation, 1) if isinstance(image, TiffImageFile) else 1
-        deep = any("16" in str(tile[3]) for tile in getattr(image, "tile", ()) if image.mode in {"RGB", "RGBA", "LA"})
+        deep = any(_is_deep(tile[3]) for tile in getattr(image, "tile", ()) if image.mode in {"RGB", "RGBA", "LA"})
         told = image.size
         shrunk = _shrunk(image, at_least)
         image.load()
-        notes: list[str] = []
+        notes = ["cut-short"] if _ends_grey(image) else []
         if deep:  # Pillow reads these as 8 bits; greys come with 16 and are scaled below
             notes.append("sixteen-bit")
         if getattr(image, "is_animated", False) and image.format != "MPO":  # MPO: a photo with its depth map
@@ -162,7 +166,7 @@ def open_picture(
             upright = upright.transpose(_TURNS[turn])
         profile = image.info.get("icc_profile")
         colours, alpha = split_alpha(eight_bit(upright, name, notes))
-        colours = to_srgb(colours, profile, notes)
+        colours = to_srgb(colours, profile or _camera_profile(image), notes)
         return Picture(
             image=on_background(colours, alpha, background, notes),
             size=size,
@@ -228,6 +232,8 @@ def _opened(name: str, data: bytes, limits: Limits) -> Iterator[Image.Image]:
         _check_size(name, image.size, limits)
         if isinstance(image, TiffImageFile):
             _silence_libtiff()
+            with _explained(name, data, limits):
+                refuse_misread(image, name)
         yield image
 
 
@@ -289,6 +295,32 @@ def _late_exif(data: bytes) -> bytes:
             return b"Exif\0\0" + data[place + 8 : place + 8 + length]
         place += 12 + length
     return b""
+
+
+def _is_deep(how: object) -> bool:
+    """Say whether a tile is decoded from 16 bits per channel, by the name that Pillow has for it: "RGB;16B"."""
+    mode = how[0] if isinstance(how, tuple) and how else how
+    return str(mode).endswith((";16B", ";16L", ";16N"))
+
+
+def _ends_grey(image: Image.Image) -> bool:
+    """Say whether a JPEG ends in the grey that libjpeg fills in for what is missing, without an error, before its end.
+
+    Copies that broke off and were closed by a repair program look so.
+    """
+    if not isinstance(image, JpegImageFile) or image.mode != "RGB" or image.height <= _FILLED:
+        return False
+    end = image.crop((0, image.height - _FILLED, image.width, image.height))
+    return end.getextrema() == ((128, 128),) * 3
+
+
+def _camera_profile(image: Image.Image) -> bytes | None:
+    """Return the profile of a photo that states its colours by the DCF standard of cameras alone (Canon's do)."""
+    try:
+        is_adobe_rgb = image.getexif().get_ifd(IFD.Interop).get(1) == "R03"
+    except Exception:  # noqa: BLE001 - a broken tag block, which is noted elsewhere
+        return None
+    return ADOBE_RGB if is_adobe_rgb and image.mode == "RGB" else None
 
 
 def _turn(image: Image.Image, notes: list[str]) -> int:

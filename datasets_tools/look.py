@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Look", "Seen", "decode_row", "look_at", "seen_from_row"]
 
-_VERSION = 4  # raise it when the same file would be seen differently: journals then start anew
+_VERSION = 5  # raise it when the same file would be seen differently: journals then start anew
 _SIDE = 512  # pixels of the shorter side at which pictures are measured: about what training sees
+
+_PLAIN = 3  # levels within which a picture is one colour
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,10 +127,16 @@ def _decoded(file: str, data: bytes, sha256: str, background: "Colour", limits: 
         alike=alike,
         mirrored=mirrored,
         colour=colour,
-        notes=picture.notes,
+        notes=(*picture.notes, "blank") if _is_blank(picture.image) else picture.notes,
         jpeg_quality=picture.jpeg_quality,
         quality=quality_of(picture.image, picture.detail, picture.shrunk),
     )
+
+
+def _is_blank(image: "Image") -> bool:
+    from PIL.ImageStat import Stat
+
+    return all(high - low <= _PLAIN for low, high in Stat(image).extrema)
 
 
 def _impression(image: "Image") -> tuple[int, int, tuple[float, float, float]]:

@@ -207,7 +207,17 @@ def _excluded(file: str, where: str) -> Finding:
 
 # What the loader noted -> severity, reason, remedy
 _NOTES: dict[str, tuple[Severity, str, str]] = {
-    "animated": ("notes", "it moves; only the first frame is used", "save the frame you want as PNG"),
+    "cut-short": (
+        "warns",
+        "its last rows are the plain grey that stands where the file of a JPEG is damaged",
+        "look at it; if a part is missing, copy or export it again from the original",
+    ),
+    "blank": (
+        "warns",
+        "it is one plain colour all over",
+        "export it again, or leave it out: there is nothing to learn",
+    ),
+    "animated": ("notes", "it has several frames or pages; only the first is used", "save the one you want as PNG"),
     "transparent": (
         "notes",
         "it has transparent parts; they show the background colour",
