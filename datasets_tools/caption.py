@@ -214,7 +214,10 @@ def _read(search: _Search, file: str) -> str | None:
 
 def _take(search: _Search, image: str, caption: Caption) -> None:
     first = search.found.setdefault(image, caption)
-    if first.text != caption.text:
+    if first.text != caption.text and first.source == caption.source:
+        reason = f"two rows of {first.source} say different things; the first is used"
+        search.findings.append(warns("caption-conflict", image, reason, "delete the wrong row"))
+    elif first.text != caption.text:
         search.findings.append(
             warns(
                 "caption-conflict",

@@ -171,7 +171,9 @@ def _sights(scanned: Scan, rule: BucketRule) -> Sequence[Sight]:
 
 
 def _about_count(sights: Sequence[Sight], scanned: Scan) -> Iterator[Finding]:
-    if not sights:
+    if not sights and scanned.captions.excluded and not any(one.severity == "blocks" for one in scanned.findings):
+        yield blocks("no-images", "", "every picture is left out of training on request", "include some again")
+    elif not sights:
         reason = "none of the pictures can be used"
         yield blocks("no-images", "", reason, "replace the unreadable files")
     elif len(sights) < _FEW:

@@ -18,7 +18,7 @@ __all__ = ["Listing", "list_folder", "no_images"]
 
 _IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "manifest.jsonl", "icon\r"}
 _IGNORED_FOLDERS = {"__macosx", "@eadir"}  # what macOS and Synology keep beside pictures, thumbnails too
-_TABLES = (".jsonl", ".csv")
+_TABLES = (".jsonl", ".csv", ".tsv", ".xlsx", ".xls", ".ods", ".numbers")
 _NAMED = 5  # so many files are named in a finding about several
 
 
@@ -146,7 +146,7 @@ def _is_text(file: str) -> bool:
 
 
 def _ignored(name: str) -> bool:
-    return name.startswith(".") or name.lower() in _IGNORED
+    return name.startswith((".", "~$")) or name.lower() in _IGNORED
 
 
 def _is_entered(name: str) -> bool:
@@ -182,7 +182,8 @@ def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
 
 def _unread_table(file: str) -> Finding:
     reason = "tables of this name are not read: captions and rights stand in metadata.csv, metadata.jsonl or rights.csv"
-    return warns("table-unused", file, reason, "rename it if it holds captions or rights; else take it away")
+    remedy = "if it holds captions or rights, save it as a CSV of such a name; else take it away"
+    return warns("table-unused", file, reason, remedy)
 
 
 def _link(file: str) -> Finding:

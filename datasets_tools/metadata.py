@@ -19,7 +19,7 @@ from typing import Any
 from datasets_tools.errors import InvalidManifest
 from datasets_tools.finding import Finding, blocks, warns
 from datasets_tools.manifest import Rights, leaves
-from datasets_tools.rows import Row, read_rows
+from datasets_tools.rows import ROW_HINT, Row, read_rows
 from datasets_tools.text import MAX_BYTES, Spellings, tidy
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Statement",
     "in_order",
     "is_metadata",
+    "meant",
     "read_metadata",
     "statement_of",
     "targets",
@@ -39,7 +40,8 @@ _RIGHTS = tuple(one.name for one in fields(Rights))
 _NONE = Rights()
 _YES = {"true", "yes", "y", "1", "x"}
 _NO = {"false", "no", "n", "0"}
-_ROW_HINT = 'a row has "file_name" and one of "text", "caption", "prompt"'
+_NOBODY = {"n/a", "na", "nan", "none", "null", "nil", "tbd", "todo", "unknown", "unbekannt", "k. a.", "k.a.", "keine"}
+_CAPTION_HINT = 'a row has "file_name" and one of "text", "caption", "prompt"'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +163,12 @@ def statement_of(file: str, row: Row, findings: list[Finding] | None = None) -> 
         values = {key: value for key, value in values.items() if key not in {*CAPTION_KEYS, "exclude"}}
     name = values.get("file_name") or values.get("file")
     if not isinstance(name, str):
-        raise InvalidManifest(f"{where} has no file_name", hint=_ROW_HINT)
+        raise InvalidManifest(f"{where} has no file_name", hint=ROW_HINT)
     key = next((key for key in CAPTION_KEYS if values.get(key) is not None), "")
     if not isinstance(values.get(key, ""), str):
-        raise InvalidManifest(f"{where}: the caption is not text", hint=_ROW_HINT)
+        raise InvalidManifest(f"{where}: the caption is not text", hint=_CAPTION_HINT)
     if key and len(values[key]) > MAX_BYTES:
-        raise InvalidManifest(f"{where}: the caption is longer than {MAX_BYTES} characters", hint=_ROW_HINT)
+        raise InvalidManifest(f"{where}: the caption is longer than {MAX_BYTES} characters", hint=_CAPTION_HINT)
     return Statement(
         file=file,
         where=where,
@@ -195,13 +197,19 @@ def _names(file: str, name: str) -> tuple[str, ...]:
 
 def _stated_rights(file: str, where: str, values: Mapping[str, Any], findings: list[Finding]) -> dict[str, str]:
     stated = {**values, "licence": values.get("licence") or values.get("license")}
-    rights = {key: tidy(str(stated[key])) for key in _RIGHTS if stated.get(key)}
+    rights = {key: meant(key, tidy(str(stated[key]))) for key in _RIGHTS if stated.get(key)}
     expires = rights.get("expires", "")
     if expires and not _is_date(expires):
         reason = f'{where} says that the rights expire "{expires[:40]}", which is not read: dates are YYYY-MM-DD'
         findings.append(warns("rights-date", file, reason, "write it as year-month-day, such as 2030-12-31"))
         del rights["expires"]
     return {key: value for key, value in rights.items() if value}
+
+
+def meant(key: str, text: str) -> str:
+    """Return what a field of the rights says, "" where people only filled the cell: as an owner "-" would be one."""
+    says = key == "expires" or (text.casefold() not in _NOBODY and any(map(str.isalnum, text)))
+    return text if says else ""
 
 
 def _is_date(text: str) -> bool:
@@ -251,7 +259,7 @@ def _conflicts(image: str, rows: Sequence[_Said]) -> Iterator[Finding]:
         stated = [row for row in rows if getattr(row.rights, key)]
         for other in stated[1:]:
             if getattr(other.rights, key) != getattr(stated[0].rights, key):
-                reason = f"{stated[0].where} and {other.where} state another {key}; that of {stated[0].file} counts"
+                reason = f"{stated[0].where} and {other.where} state another {key}; that of {stated[0].where} counts"
                 yield warns("rights-conflict", image, reason, f"delete the wrong {key}")
 
 

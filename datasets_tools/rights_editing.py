@@ -12,7 +12,7 @@ from typing import Any
 from datasets_tools.errors import InvalidSetting
 from datasets_tools.listing import Listing, list_folder
 from datasets_tools.manifest import Rights
-from datasets_tools.metadata import Metadata, is_metadata, read_metadata, statement_of, targets
+from datasets_tools.metadata import Metadata, is_metadata, meant, read_metadata, statement_of, targets
 from datasets_tools.rows import Row, change_rows, read_rows
 from datasets_tools.text import Decoded, decode, tidy
 from datasets_tools.undo import Entry, change_files, locked
@@ -80,7 +80,7 @@ def set_rights(
 
 
 def _checked(key: str, value: str) -> str:
-    text = tidy(value)
+    text = meant(key, tidy(value))
     if len(text) > _LONGEST:
         raise InvalidSetting(f"{key} has {len(text)} signs, more than {_LONGEST}", hint="name the contract instead")
     if _FORMULA.match(text):

@@ -10,10 +10,12 @@ from typing import Any
 
 from datasets_tools.errors import InvalidManifest
 
-__all__ = ["Row", "change_rows", "read_rows"]
+__all__ = ["ROW_HINT", "Row", "change_rows", "read_rows"]
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-_HINT = 'a row has "file_name" and what it says: "text", "owner", "licence", "exclude" ...'
+ROW_HINT = 'a row has "file_name" and what it says: "text", "owner", "licence", "exclude" ...'
+
+_QUOTES = "a text in double quotes ends with one, and one inside of it is written twice"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +81,14 @@ def _jsonl_rows(text: str, file: str) -> Iterator[Row]:
             except (ValueError, RecursionError) as error:
                 raise InvalidManifest(f"{where} is not JSON: {error}", hint="one object per line") from error
             if not isinstance(values, dict):
-                raise InvalidManifest(f"{where} is not an object", hint=_HINT)
+                raise InvalidManifest(f"{where} is not an object", hint=ROW_HINT)
             yield Row(first=number, last=number, values=values)
 
 
 def _csv_rows(text: str, file: str) -> Iterator[Row]:
     lines = _lines(text)
     skipped, delimiter = _layout(lines)
-    reader = csv.reader(lines[skipped:], delimiter=delimiter)
+    reader = csv.reader(lines[skipped:], delimiter=delimiter, strict=True)  # else an open quote takes all that follows
     header: list[str] | None = None
     first = skipped + 1
     try:
@@ -103,7 +105,7 @@ def _csv_rows(text: str, file: str) -> Iterator[Row]:
                 yield Row(first=first, last=skipped + reader.line_num, values=values)
             first = skipped + reader.line_num + 1
     except csv.Error as error:
-        raise InvalidManifest(f"{file}, line {first}: {error}", hint=_HINT) from error
+        raise InvalidManifest(f"{file}, line {first}: {error}", hint=_QUOTES) from error
 
 
 def _columns(cells: Sequence[str]) -> list[str]:
@@ -154,7 +156,7 @@ class _CsvForm:
             if cells:
                 return cls(header=cells, place=first, height=skipped + reader.line_num - first, delimiter=delimiter)
             first = skipped + reader.line_num
-        raise InvalidManifest(f"{file} has no header", hint=_HINT)
+        raise InvalidManifest(f"{file} has no header", hint=ROW_HINT)
 
     def line(self, values: Mapping[str, Any]) -> str:
         missing = [key for key in values if key not in _columns(self.header)]

@@ -339,3 +339,10 @@ def test_the_json_in_parts_is_the_json_of_the_report(tmp_path):
         for each in (report, Report.of(tmp_path, [])):
             assert "".join(each.json_parts()) == json.dumps(each.to_dict(), ensure_ascii=False)
     assert report.blocked
+
+
+def test_a_folder_whose_pictures_are_all_left_out_is_not_called_unreadable(tmp_path):
+    photos(tmp_path, 2)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "*", "exclude": true}')
+    [finding] = of(check(tmp_path), "no-images")
+    assert (finding.severity, finding.remedy) == ("blocks", "include some again")

@@ -310,3 +310,18 @@ def test_any_cell_of_any_csv_can_be_changed_alone(rows, new, newline):
     after = [row.values for row in read_rows(changed, "a.csv")]
     assert after[:-1] == [row.values for row in before[:-1]]
     assert after[-1] == {**before[-1].values, "text": new, "file_name": "a"}
+
+
+def test_an_open_quote_is_named_instead_of_taking_the_rows_after_it_into_one_caption(tmp_path):
+    write(tmp_path, metadata_dot_csv='file_name,text\na.png,"a cup\nb.png,a house\n')
+    captions = found(tmp_path, ["a.png", "b.png"])
+    assert (texts(captions), codes(captions)) == ({}, [("metadata-invalid", "metadata.csv")])
+    assert "double quotes" in captions.findings[0].remedy
+
+
+def test_two_rows_of_one_file_that_differ_are_called_rows(tmp_path):
+    write(tmp_path, metadata_dot_csv="file_name,text,owner\na.png,a cup,Ada\na.png,a mug,Bob\n")
+    captions = found(tmp_path, ["a.png"])
+    said = {finding.code: finding.reason for finding in captions.findings}
+    assert said["caption-conflict"] == "two rows of metadata.csv say different things; the first is used"
+    assert "that of metadata.csv, line 2 counts" in said["rights-conflict"]

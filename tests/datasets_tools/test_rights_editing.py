@@ -97,8 +97,16 @@ def test_what_cannot_be_stated_is_refused_and_nothing_is_written(folder, values,
     assert not (folder / "rights.csv").exists()
 
 
-@pytest.mark.parametrize("text", ["<script>alert(1)</script>", 'He said "yes", twice', "@studio", "a\r\nb\x00c", "-"])
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", 'He said "yes", twice', "@studio", "a\r\nb\x00c", "-x"])
 def test_any_text_is_read_back_as_it_was_written_on_one_line(folder, text):
     set_rights(folder, files=["a.png"], owner=text)
     assert stated(folder)["a.png"].owner == text.replace("\r\n", ", ").replace("\x00", " ")
     assert stated(folder)["b.png"] == Rights()
+
+
+@pytest.mark.parametrize("nobody", ["-", "n/a", "Unknown"])
+def test_a_cell_that_is_only_filled_states_nobody(folder, nobody):
+    set_rights(folder, owner=nobody)
+    assert stated(folder)["a.png"] == Rights()
+    (folder / "rights.csv").write_text(f"file_name,owner,licence\n*,{nobody},?\n", encoding="utf-8")
+    assert stated(folder)["a.png"] == Rights()
