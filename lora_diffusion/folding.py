@@ -189,8 +189,8 @@ def _fold(
 ) -> tuple[Tensor, float, float]:
     """Return base + change in `dtype`, and the norms of what rounding took and of what was added.
 
-    One pass; what rounding took also goes into `rest` where that is given. Where the result is fp32 it is compared with
-    a sum in float64; elsewhere the rounding of the fp32 sum is a thousandth of what the cast takes, or less.
+    One pass; what rounding took also goes into `rest` where that is given. Where that is wanted or the result is fp32,
+    it is compared with a sum in float64; elsewhere the rounding of the fp32 sum is a thousandth of what the cast takes.
     """
     result, lost, size = torch.empty(base.shape, dtype=dtype), 0.0, 0.0
     old, stored = (each.reshape(len(base), -1) for each in (base, result))
@@ -198,10 +198,9 @@ def _fold(
         more, new = change(rows), stored[rows]
         whole = more + old[rows].float()
         new.copy_(whole if scale is None else scaled(whole, scale))
-        if dtype == torch.float32:
-            taken = more.double().add_(old[rows]).sub_(new)
-        else:
-            taken = whole.sub_(new.float() if scale is None else unscaled(new, scale))
+        held = new.float() if scale is None else unscaled(new, scale)
+        exact = dtype == torch.float32 or rest is not None
+        taken = more.double().add_(old[rows]).sub_(held) if exact else whole.sub_(held)
         lost, size = lost + _square(taken), size + _square(more)
         if rest is not None:
             rest.view(old.shape)[rows] = taken

@@ -129,6 +129,18 @@ def test_merged_plus_residual_is_the_exact_sum(precision, base, tmp_path):
         assert float((whole - exact).norm() / exact.norm()) <= 1e-6, name
 
 
+def test_a_residual_is_exact_for_a_style_far_below_the_rounding_of_the_base(base, tmp_path):
+    adapter, rest = _subtle(by=1e-4), tmp_path / "rest.safetensors"
+    done = merge(base, [(adapter, 1.0)], tmp_path / "m.safetensors", precision="fp16", residual=rest)
+    before, file, found = open_checkpoint(base), open_safe(done.path), read_adapter(rest)
+    for name, weights in adapter.modules.items():
+        change, old = delta(weights).double(), before.tensor(f"{name}.weight").double()
+        stored = file.tensor(before.layout.original(f"{name}.weight")).double()
+        left = old + change.reshape(old.shape) - stored.reshape(old.shape)
+        left -= delta(found.modules[name], old).double().reshape(old.shape)
+        assert float(left.norm() / change.norm()) <= 3e-6, name
+
+
 def test_a_residual_of_small_rank_brings_a_subtle_style_back(bf16_base, tmp_path):
     adapter = _subtle(by=2e-4)
     done = merge(
