@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import UsageError, WrongFamily
+from lora_diffusion.errors import UsageError, VerificationFailed, WrongFamily
 from lora_diffusion.files.adapter import Adapter
 from lora_diffusion.generation.blend import Blend, blend, blend_error, collapse, require_one_family, truncate
 
@@ -209,3 +209,9 @@ def test_the_recipe_and_the_triggers_stay_with_the_result():
 def test_truncation_needs_one_limit():
     with pytest.raises(UsageError):
         truncate(_adapter(0))
+
+
+@pytest.mark.parametrize("method", ["concat", "svd", "ties"])
+def test_weights_too_large_for_any_number_name_the_module(method):
+    with pytest.raises(VerificationFailed, match="becomes infinite with these adapters and weights"):
+        blend([(_adapter(0), 1e300), (_adapter(1), 1.0)], name="x", method=method)

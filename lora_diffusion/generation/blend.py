@@ -15,8 +15,9 @@ from pathlib import Path
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.errors import UsageError, WrongFamily
+from lora_diffusion.errors import UsageError, VerificationFailed, WrongFamily
 from lora_diffusion.files.adapter import Adapter
+from lora_diffusion.files.assembly import is_finite
 from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.factors import factors, norm
 from lora_diffusion.files.metadata import TRIGGER
@@ -246,9 +247,21 @@ class _Done:
         if kept is not None:
             terms, lost, before = project(terms, kept)
             self.given_up[module] = lost, before
-        fitted: Fitted = method.combine(terms, how)
+        fitted = _combined(method, terms, how)
         self.modules[module] = with_bias(fitted.weights, self.biases.get(module))
         self.fit[module] = fitted.lost, fitted.size
+
+
+def _combined(method: Method, terms: Sequence[Term], how: How) -> Fitted:
+    try:
+        fitted = method.combine(terms, how)
+    except RuntimeError:  # LinAlgError: what an SVD says of numbers that are infinite
+        fitted = None
+    if fitted is None or not all(is_finite(each) for each in fitted.weights.tensors().values()):
+        raise VerificationFailed(
+            f"{how.module} becomes infinite with these adapters and weights", hint="lower the weights; 0 to 1 is usual"
+        )
+    return fitted
 
 
 def _terms(taken: Sequence[_Taken], module: str, done: _Done) -> list[Term]:
