@@ -11,7 +11,8 @@ _KINDS = (
     ("a FLUX adapter", r"(?:double_blocks|single_blocks|single_transformer_blocks)[._]\d"),
     (
         "an adapter of a diffusion transformer",
-        r"(?:^|\.)transformer\.(?:transformer_)?blocks\.\d|^denoiser\.transformer_blocks\.\d|^lora_te3_",
+        r"(?:^|\.)(?:transformer|diffusion_model)\.(?:(?:transformer_)?blocks|layers)\.\d"
+        r"|^(?:denoiser|unet|base_model\.model)\.transformer_blocks\.\d|^lora_te3_|^lora_unet_(?:(?:transformer_)?blocks|layers)_\d",
     ),
     ("a BOFT adapter", r"\.boft_[A-Za-z]"),
     ("an OFT adapter", r"\.oft_(?:blocks|diag|r|R)\b"),

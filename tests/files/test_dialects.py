@@ -329,3 +329,42 @@ def _shapes_of_stable_diffusion_15():
         path = key.removesuffix(".weight").removeprefix("text_model.")
         shapes[f"text_encoder.text_model.{path}"] = tuple(each.shape)
     return shapes
+
+
+@pytest.mark.parametrize("begun", ["pissa", "pissa_niter_16", "olora", "corda", "loftq"])
+@pytest.mark.parametrize("dialect", ["peft", "diffusers"])
+def test_factors_that_hold_a_part_of_the_base_are_not_taken_for_the_change(dialect, begun, tmp_path):
+    config = {"r": 2, "lora_alpha": 2, "init_lora_weights": begun}
+    start, said = (
+        ("base_model.model.", {"adapter_config": json.dumps({"peft_type": "LORA", **config})})
+        if dialect == "peft"
+        else ("unet.", {"lora_adapter_metadata": json.dumps({f"unet.{key}": each for key, each in config.items()})})
+    )
+    tensors = {
+        f"{start}{_path(_ATTENTION)}.to_q.lora_A.weight": torch.ones(2, 8),
+        f"{start}{_path(_ATTENTION)}.to_q.lora_B.weight": torch.ones(8, 2),
+    }
+    save(tensors, tmp_path / "a.safetensors", said)
+    with pytest.raises(CorruptFile, match=rf"init_lora_weights is '{begun}'"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize(
+    "key", ["unet.foo.bar", "text_encoder.größe", "base_model.model.foo.bar", "unet.conv_in.extra"]
+)
+def test_a_module_that_no_model_has_is_named_in_dotted_dialects_too(key, tmp_path):
+    good = {f"{key.partition('.')[0]}.model.conv_in" if key.startswith("base_") else "unet.conv_in": (4, 3, 3)}
+    tensors = {f"{name}.lora_A.weight": torch.ones(2, *inside) for name, inside in good.items()}
+    tensors |= {f"{name}.lora_B.weight": torch.ones(8, 2, 1, 1) for name in good}
+    tensors |= {f"{key}.lora_A.weight": torch.ones(2, 8), f"{key}.lora_B.weight": torch.ones(8, 2)}
+    save(tensors, tmp_path / "a.safetensors")
+    with pytest.raises(CorruptFile, match=f"no place for tensor '{key}"):
+        read_adapter(tmp_path / "a.safetensors")
+
+
+def test_the_second_text_encoder_alone_stays_the_second_in_a_folder_of_peft(tmp_path):
+    name = "text_encoder_2.text_model.encoder.layers.0.mlp.fc1"
+    weights = Weights(down=torch.ones(2, 8), up=torch.ones(16, 2), alpha=2.0)
+    write_adapter(Adapter(name="a", family="sdxl", modules={name: weights}), tmp_path / "a", dialect="peft")
+    assert (tmp_path / "a" / "text_encoder_2" / "adapter_model.safetensors").is_file()
+    assert list(read_adapter(tmp_path / "a").modules) == [name]

@@ -380,3 +380,21 @@ def test_a_flattened_kernel_of_a_lora_gets_its_dimensions(inside, kernel, tmp_pa
     (weights,) = read_adapter(tmp_path / "a.safetensors").modules.values()
     assert weights.shape == (8, inside // (kernel[0] * kernel[1]), *kernel)
     assert torch.allclose(delta(weights).flatten(1), up @ down, atol=1e-5)
+
+
+def test_block_names_of_the_original_layout_are_read_under_unet_too(tmp_path):
+    spelled = {
+        "unet.input_blocks.4.1.proj_in": "denoiser.down_blocks.1.attentions.0.proj_in",
+        "unet.output_blocks.2.2.conv": "denoiser.up_blocks.0.upsamplers.0.conv",
+        "clip_l.text_model.encoder.layers.0.mlp.fc1": "text_encoder.text_model.encoder.layers.0.mlp.fc1",
+        "clip_g.text_model.encoder.layers.0.mlp.fc1": "text_encoder_2.text_model.encoder.layers.0.mlp.fc1",
+    }
+    tensors = {}
+    for key in spelled:
+        kernel = (1, 1) if key.endswith("conv") else ()
+        tensors |= {f"{key}.lora_down.weight": torch.ones(2, 8, *kernel), f"{key}.alpha": torch.tensor(1.0)}
+        tensors |= {f"{key}.lora_up.weight": torch.ones(8, 2, *kernel)}
+    save(tensors, tmp_path / "a.safetensors")
+    adapter = read_adapter(tmp_path / "a.safetensors")
+    assert (set(adapter.modules), adapter.family) == (set(spelled.values()), "sdxl")
+    assert any("original layout" in line for line in adapter.repairs)

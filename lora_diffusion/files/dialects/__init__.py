@@ -86,5 +86,6 @@ def recognise(keys: Collection[str], metadata: Mapping[str, str], *, source: str
     shown = ", ".join(repr(key) for key in sorted(keys)[:3]) or "no tensors at all"
     raise UnknownDialect(
         f"{start}no adapter dialect has such names: {shown}",
-        hint=f"known dialects are {', '.join(dialects())}; a full base model is a checkpoint, not an adapter",
+        hint=f"known dialects are {', '.join(dialects())}; "
+        "a full base model is a checkpoint, a textual inversion an embedding",
     )

@@ -6,10 +6,10 @@ spelled alike, except that `output_blocks.2.1` is a transformer in XL and holds 
 
 from functools import cache
 
-from lora_diffusion.families.names import namings
+from lora_diffusion.families.names import dotted_or_none, namings, underscored
 from lora_diffusion.families.sgm import SgmNames
 
-__all__ = ["from_original"]
+__all__ = ["from_original", "known_path"]
 
 
 @cache
@@ -23,3 +23,10 @@ def from_original(path: str) -> str | None:
     # the four levels first: they alone know output_blocks_2_1_conv as a whole
     found = _four_levels().read(path)
     return found or next((each for names in namings() if (each := names.from_kohya(path))), None)
+
+
+def known_path(component: str, path: str) -> str | None:
+    """Return a dotted path in the words of diffusers, or None where it is none of a UNet or CLIP in either layout."""
+    if dotted_or_none(underscored(path)) == path:
+        return path
+    return from_original(underscored(path)) if component == "denoiser" else None

@@ -13,6 +13,9 @@ from lora_diffusion.files.dialects._patterns import matches_end
 
 __all__ = ["alpha_of", "magnitude", "pieces_for_peft", "uses_dora"]
 
+_SUBTRACTED = ("pissa", "olora", "corda", "loftq")
+"""Beginnings of trainings that take what the factors begin with out of the base (peft 0.21 `LoraLayer.pissa_init`)."""
+
 
 def alpha_of(config: Any, path: str, down: Tensor) -> float | None:
     """Return alpha with scale = alpha / rank, for a module, as PEFT reads its config; None where it says nothing.
@@ -22,6 +25,11 @@ def alpha_of(config: Any, path: str, down: Tensor) -> float | None:
     cannot be read with certainty.
     """
     config = _mapping(config, "the adapter configuration")
+    if str(begun := config.get("init_lora_weights")).lower().startswith(_SUBTRACTED):
+        raise CorruptFile(
+            f"init_lora_weights is {begun!r}: a part of the base model lies in these factors, they are not the change",
+            hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+        )
     alpha = config.get("lora_alpha")
     for pattern, value in _mapping(config.get("alpha_pattern"), "alpha_pattern").items():
         if _matches(str(pattern), path):

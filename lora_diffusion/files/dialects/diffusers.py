@@ -21,10 +21,10 @@ from typing import Any
 from torch import Tensor
 
 from lora_diffusion.adapters.spec import Weights
-from lora_diffusion.families.names import canonical, component_of, path_of, underscored
+from lora_diffusion.families.names import canonical, component_of, path_of
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import ADAPTER, WRAPPERS, Collector, json_object, number, one_alpha
-from lora_diffusion.files.dialects._original import from_original
+from lora_diffusion.files.dialects._original import known_path
 from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 
 name = "diffusers"
@@ -40,6 +40,8 @@ _LOADERS = {
     "text_encoders.clip_l.transformer": "text_encoder",
     "text_encoders.clip_h.transformer": "text_encoder",
     "text_encoders.clip_g.transformer": "text_encoder_2",
+    "clip_l": "text_encoder",
+    "clip_g": "text_encoder_2",
 }
 _KEY = re.compile(
     rf"(?P<outer>(?:module\.|_orig_mod\.)*)(?:(?P<prefix>{'|'.join(_COMPONENTS)}|{'|'.join(_LOADERS)})\.)?"
@@ -71,9 +73,9 @@ _OLD_TEXT = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "ou
 _OLDEST = "no unet. prefix (diffusers 0.13 to 0.16): added, diffusers itself loads nothing from such a file"
 _ALONE = "no unet. prefix (a denoiser saved on its own by diffusers): added"
 _NAMED = "lora_down and lora_up under module names of diffusers: read as lora_A and lora_B"
-_TEXT_PLACE = "prefix text_encoders. of programs that load single files: read as text_encoder."
+_TEXT_PLACE = "prefix text_encoders. or clip_ of programs that load single files: read as text_encoder."
 _WEIGHTS = "`.weight` missing or written twice: read as once"
-_ORIGINAL = "prefix diffusion_model. with the block names of the original layout: read as unet."
+_ORIGINAL = "block names of the original layout, as under diffusion_model.: read as those of diffusers"
 _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore such keys"
 
 
@@ -115,14 +117,16 @@ def _module(match: re.Match[str], found: Collector) -> str | None:
         return None
     _say(match, found)
     path = found.path(match["outer"] + match["inner"] + match["path"])
-    if match["prefix"] == "diffusion_model":
-        return _original(path, found)
     component = {**_COMPONENTS, **_LOADERS}[match["prefix"] or "unet"]
     if match["old"].startswith(".to_"):
         projection = match["old"][1:].removesuffix("_lora")
         path += f".{_old_projection(component, projection)}"
-    module = canonical(component, path)
-    if module != f"{component}.{path}":
+    known = known_path(component, path)
+    if known is None:
+        return None
+    found.mended[_ORIGINAL] += known != path or match["prefix"] == "diffusion_model"
+    module = canonical(component, known)
+    if module != f"{component}.{known}":
         found.mended[_NO_TEXT_MODEL] += 1
     return module
 
@@ -133,14 +137,7 @@ def _say(match: re.Match[str], found: Collector) -> None:
     found.mended[_ALONE] += match["prefix"] is None and ".processor." not in match.string
     found.mended[_WEIGHTS] += factor in _FACTORS and weight not in (".weight", ".bias")
     found.mended[_NAMED] += factor in _KOHYA
-    found.mended[_TEXT_PLACE] += (match["prefix"] or "").startswith("text_encoders")
-
-
-def _original(path: str, found: Collector) -> str | None:
-    """Programs that load single files say `diffusion_model.` and then the names of the original layout."""
-    found.mended[_ORIGINAL] += 1
-    split = from_original(underscored(path))
-    return None if split is None else f"denoiser.{split}"
+    found.mended[_TEXT_PLACE] += (match["prefix"] or "").startswith(("text_encoders", "clip_"))
 
 
 def _old_projection(component: str, projection: str) -> str:

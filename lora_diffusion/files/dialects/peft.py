@@ -1,7 +1,8 @@
 """The dialect of PEFT: `base_model.model.<module>.lora_A.weight`, everything else in adapter_config.json.
 
 A folder of PEFT holds one component. A single file of ours carries the configuration in its metadata under
-`adapter_config`; with two components their names stand before the module paths, in the keys and in the configuration.
+`adapter_config`; with two components, or the second text encoder alone, their names stand before the module paths, in
+the keys and in the configuration.
 
 Text-encoder paths keep `text_model`, as in every dialect: PEFT loads them into classes that have that level, and into
 the flattened CLIPTextModel of transformers 5 with `key_mapping={"text_model.": ""}`.
@@ -19,6 +20,7 @@ from lora_diffusion.adapters.spec import Weights
 from lora_diffusion.families.names import canonical, component_of, path_of
 from lora_diffusion.files.dialects import Parts
 from lora_diffusion.files.dialects._common import ADAPTER, Collector, json_object, number, unwrapped
+from lora_diffusion.files.dialects._original import known_path
 from lora_diffusion.files.dialects._peft import alpha_of, magnitude, pieces_for_peft, uses_dora
 from lora_diffusion.files.folder import CONFIG_KEY
 
@@ -64,24 +66,26 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
     return found.parts()
 
 
-def _module(match: re.Match[str], found: Collector) -> str:
+def _module(match: re.Match[str], found: Collector) -> str | None:
     path = found.path(match["path"])
     component = _COMPONENTS[match["prefix"] or ("text_encoder" if path.startswith(_TEXT) else "unet")]
-    return canonical(component, path)
+    known = known_path(component, path)
+    return None if known is None else canonical(component, known)
 
 
 def write(modules: Mapping[str, Weights], *, family: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     components = sorted({component_of(module) for module in modules})
+    named = len(components) > 1 or components == ["text_encoder_2"]  # alone it would read as the first
     tensors: dict[str, Tensor] = {}
     configs: dict[str, Any] = {}
     for component in components:
         own = {path_of(module): each for module, each in modules.items() if component_of(module) == component}
-        prefix = f"{_PREFIXES[component]}." if len(components) > 1 else ""
+        prefix = f"{_PREFIXES[component]}." if named else ""
         for path, weights in own.items():
             start = f"base_model.model.{prefix}{path}"
             tensors |= {f"{start}.{leaf}": each for leaf, each in pieces_for_peft(weights).items()}
         configs[_PREFIXES[component]] = _config(own)
-    config = configs if len(configs) > 1 else next(iter(configs.values()), {"peft_type": "LORA"})
+    config = configs if named else next(iter(configs.values()), {"peft_type": "LORA"})
     return tensors, {"format": "pt", CONFIG_KEY: json.dumps(config, sort_keys=True)}
 
 
