@@ -18,7 +18,9 @@ __all__ = ["Listing", "list_folder", "no_images"]
 
 _IGNORED = {"thumbs.db", "desktop.ini", "ehthumbs.db", "manifest.jsonl", "icon\r"}
 _IGNORED_FOLDERS = {"__macosx", "@eadir"}  # what macOS and Synology keep beside pictures, thumbnails too
-_TABLES = (".jsonl", ".csv", ".tsv", ".xlsx", ".xls", ".ods", ".numbers")
+_TABLES = (".jsonl", ".csv", ".tsv")
+_SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+_MEANT = ("caption", "metadata", "rights", "rechte", "texte")  # in names of spreadsheets that were meant to be read
 _NAMED = 5  # so many files are named in a finding about several
 
 
@@ -50,7 +52,7 @@ def list_folder(folder: Path, *, skip: Sequence[Path] = ()) -> Listing:
             pictures.append(file)
         elif suffix in SIDECARS or is_metadata(file):
             texts.append(file)
-        elif suffix in _TABLES:
+        elif suffix in _TABLES or (suffix in _SPREADSHEETS and any(word in file.lower() for word in _MEANT)):
             findings.append(_unread_table(file))
         elif _is_picture(root / file):
             pictures.append(file)

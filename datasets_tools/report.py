@@ -34,7 +34,7 @@ _THREADS = 4  # each holds a decoded picture: 36 MB for 12 megapixels, 192 MB at
 _HEADINGS: Mapping[Severity, tuple[str, str]] = {
     "blocks": ("Must be fixed", "Training would fail, or leave these out."),
     "warns": ("Worth fixing", "Training works, but the result could suffer."),
-    "notes": ("Good to know", "Handled already; nothing has to be done."),
+    "notes": ("Good to know", "Training copes with these as they are; change what you do not want so."),
 }
 
 # A word that a reader may not know -> what it means, told where it comes up first.
@@ -326,7 +326,7 @@ def _ended(text: str) -> str:
 
 def _each(reason: str) -> str:
     """Say of several files what the reason says of one."""
-    return f"each {reason[3:]}" if reason.startswith("it ") else f"each: {reason}"
+    return f"each {reason[3:]}" if reason.startswith("it ") else f"for each, {reason}"
 
 
 def _digest(style: str) -> str:

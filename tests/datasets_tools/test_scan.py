@@ -306,10 +306,10 @@ def test_numbers_that_only_count_the_folders_are_no_repeats(tmp_path):
 
 def test_tables_that_nobody_reads_are_named(tmp_path):
     photos(tmp_path, 2)
-    for name in ("captions.csv", "prompts.jsonl", "rights.xlsx", "~$rights.xlsx", "metadata.jsonl"):
+    for name in ("captions.csv", "prompts.jsonl", "rights.xlsx", "~$rights.xlsx", "budget.xlsx", "metadata.jsonl"):
         (tmp_path / name).write_text("")
     unread = {"captions.csv", "prompts.jsonl", "rights.xlsx"}  # ~$ is what Excel writes while a table is open
-    assert codes(scan_folder(tmp_path)) == {("table-unused", name) for name in unread}
+    assert codes(scan_folder(tmp_path)) == {("other-files", ""), *(("table-unused", name) for name in unread)}
 
 
 def test_what_memory_did_not_suffice_for_is_tried_again(tmp_path, monkeypatch):
