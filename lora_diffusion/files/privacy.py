@@ -3,9 +3,10 @@
 public: only what a stranger needs; team: all but captions, folders and people; private: everything.
 """
 
+import base64
 import re
 import unicodedata
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from lora_diffusion.errors import UsageError
@@ -41,8 +42,9 @@ _GIVES_AWAY = (
     ("a path", rf"{_START}(?:~\w*|\.{{1,2}}|\$\{{?[A-Z_]+\}}?|%[A-Za-z_]+%)[\\/][\w.-]"),  # ~/x, ./x, $HOME/x
     ("a path", r"(?<![A-Za-z])[A-Za-z]:(?:\\|/(?!/))[\w.\\/-]"),  # C:\x and C:/x, not https://
     ("a path", rf"{_START}\\\\\w"),  # \\server
+    ("a path", r"(?:^|(?<=[\s\"'=(\[,;>]))//[\w.-]+/[\w.-]"),  # //server/share
     ("a path", r"\bfile:/"),
-    ("a path", r"\b(?:Users|home|Documents|Desktop|Downloads|OneDrive)[\\/]\w"),
+    ("a path", r"\b(?:Users|home|Documents|Desktop|Downloads|OneDrive(?: - \w[\w .-]{0,40})?)[\\/]\w"),
     ("a path", rf"(?<![\w./:-])(?:[\w.-]+[\\/])+[\w .-]+\.(?:{_ENDINGS})\b(?!/)"),  # img/10_ann/a.png, not a bare name
     ("a path", r"\w\\\w[\w-]*\\"),
     ("a place in a store", r"(?<![a-z0-9])(?:s3|s3a|gs|gcs|az|abfss?|wasbs?|hdfs|smb|nfs|afp|sftp|ssh|scp)://\S"),
@@ -52,9 +54,10 @@ _GIVES_AWAY = (
     ("a URL with credentials", r"(?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://[^\s/@]+@"),
     (
         "a URL with credentials",
-        r"[?&](?:access_?|auth_?|api_?)?(?:token|key|secret|password|passwd|signature|sig|x-amz-\w+)=[^\s&]",
+        r"[?&#](?:access_?|auth_?|api_?)?(?:token|key|secret|password|passwd|signature|sig|x-amz-\w+)=[^\s&]",
     ),
-    ("an e-mail address", r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]+@[A-Za-z][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)+"),
+    ("an e-mail address", r"(?<![\w.%+-])[\w.%+-]+@[^\W\d_][\w-]*(?:\.[\w-]+)+"),
+    ("an e-mail address", r"(?<![\w.%+-])[\w.%+-]+ ?[\[({] ?at ?[\])}] ?[^\W\d_]"),  # ann(at)example.com
     ("a secret", r"\b(?:hf_[A-Za-z0-9]{8,}|AKIA[A-Z0-9]{12,}|gh[pousr]_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,})"),
     (
         "a secret",
@@ -67,10 +70,11 @@ _GIVES_AWAY = (
         r"(?:\.\d{1,3}){2}(?!\.?\w)",
     ),
     ("a phone number", r"(?<![\w+.])(?:\+|00)[1-9]\d{0,2}(?:[ ()/-]{1,2}\d{2,8}){1,3}[ ()/-]{1,2}\d{3,8}(?![\w.])"),
+    ("an address of a private network", r"//[\w.-]+\.(?:local|lan|internal|intranet|corp|home)\b|\bfe80::"),
     ("a phone number", r"(?<![\w+.])\+[1-9]\d{8,14}(?![\w.])"),
-    ("a secret", r"\b(?:bearer\s+[\w.-]{8,}|(?:password|passwd|api[_ -]?key|secret)\s*[=:]\s*\S)"),
+    ("a secret", r"(?:\b|_)(?:bearer\s+[\w.-]{8,}|(?:password|passwd|api[_ -]?key|secret)\s*[=:]\s*\S)"),
     ("a user name", r"\b(?:user(?:[_ -]?name)?|login|hostname|logged in as|trained by user)[\"']?\s*[=:]\s*[\"']?\w"),
-    ("a user name", r"\buid=\d+"),
+    ("a user name", r"\buid=\d+|\btrained by user\s+\w|\b(?:DESKTOP|LAPTOP)-[A-Z0-9]{7}\b"),
     ("captions", r"[\"']?(?:captions?|tag_frequency|txt)[\"']?\s*[=:]\s*[\"'{\[]?\w"),
     ("captions", r"\{\s*\"[^\"{}]*\"\s*:\s*\{\s*\"[^\"{}]*\"\s*:\s*\d+"),  # {"10_ann": {"ann smiling": 3
     ("captions", r"\b\d?(?:girl|boy)s?\s*,\s*(?:solo|looking at viewer)\b"),
@@ -80,6 +84,7 @@ _GIVES_AWAY = (
     ),  # folder 10_ann woman
 )
 _RULES = tuple((what, re.compile(pattern, re.IGNORECASE)) for what, pattern in _GIVES_AWAY)
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 _LISTS = ("modelspec.tags", "modelspec.merged_from")
 _LONG_LIST = 8
 _MAX_VALUE = 1 << 16
@@ -105,10 +110,21 @@ def find_private(text: str, *, names: Collection[str] = ()) -> str:
     for what, pattern in _RULES:
         if pattern.search(text):
             return what
+    if any(find_private(hidden) for hidden in _decoded(text)):
+        return "something in base64"
     for name in names:
         if name and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE):
             return "a user name"
     return ""
+
+
+def _decoded(text: str) -> Iterator[str]:
+    """Yield what stands in base64; a run of letters that decodes to no text is something else."""
+    for run in _BASE64.findall(text):
+        try:
+            yield base64.b64decode(run + "=" * (-len(run) % 4), altchars=b"-_").decode()
+        except ValueError:
+            continue
 
 
 def _plain(text: str) -> str:

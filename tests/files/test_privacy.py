@@ -1,5 +1,6 @@
 """What gives people away, on strings as they stand in real files, and what only looks like it."""
 
+import base64
 import time
 
 import pytest
@@ -38,6 +39,8 @@ GIVES_AWAY = {
         "see config at conf/plan.toml for more",
         "/home\u200b/ann",
         "\u202e/home/ann",
+        "//nas/share/brand",
+        "OneDrive - Brand Ltd/ann",
     ],
     "an e-mail address": [
         "ann@example.com",
@@ -45,6 +48,9 @@ GIVES_AWAY = {
         "Ann <ann@studio-x.de>",
         "mailto:ann@example.org",
         "ＡＮＮ＠corp.com",
+        "jörg@müller.de",
+        "ann (at) example.com",
+        "ann[at]example[dot]com",
     ],
     "a login": ["ann@gpu-box:", "rsync ann@gpu:out", "ssh ann@gpu7", "ssh -p 22 ann@gpu7"],
     "a place in a store": [
@@ -54,7 +60,14 @@ GIVES_AWAY = {
         "sftp://box/x",
         "see wandb.ai/ann/run",
     ],
-    "an address of a private network": ["192.168.1.20", "on 10.0.0.3:8080", "http://172.20.1.5/x", "127.0.0.1"],
+    "an address of a private network": [
+        "192.168.1.20",
+        "on 10.0.0.3:8080",
+        "http://172.20.1.5/x",
+        "127.0.0.1",
+        "http://ann-pc.local:7860",
+        "fe80::1ff:fe23",
+    ],
     "a phone number": ["+49 170 1234567", "call +1 (555) 123-4567", "+491701234567", "0049 170 1234567"],
     "a URL with credentials": [
         "https://ann:hunter2@example.com/x",
@@ -63,6 +76,7 @@ GIVES_AWAY = {
         "https://example.com/x?token=abc123",
         "https://hub.example.com/m?a=1&api_key=xyz",
         "https://b.s3.example.com/k?X-Amz-Signature=ab12",
+        "https://example.com/#access_token=abc",
     ],
     "a secret": [
         "hf_abcdefGHIJKLmnop",
@@ -70,6 +84,7 @@ GIVES_AWAY = {
         "Bearer abcdef.ghijkl",
         "password: hunter2",
         "api key=12",
+        "HUB_API_KEY: abc",
         "glpat-abcdefghij1234567890",
         "xoxb-123456789012-abcdef",
         "ghp_abcdefghijklmnop1234",
@@ -83,6 +98,12 @@ GIVES_AWAY = {
         "logged in as: ann",
         "hostname=gpu7",
         "uid=1000(ann)",
+        "trained by user ann",
+        "made on DESKTOP-4F7K2L9",
+    ],
+    "something in base64": [
+        base64.b64encode(rb"C:\Users\ann\brand").decode(),
+        base64.urlsafe_b64encode(b'{"by": "ann.smith@example.com"}').decode().rstrip("="),
     ],
     "captions": [
         '{"10_ann": {"ann smiling": 3, "outdoors": 1}}',
@@ -97,6 +118,11 @@ GIVES_AWAY = {
 HARMLESS = [
     "version 10.2.0.1 of the style",
     "v1.10.0.3",
+    "https://example.com/a//b",
+    "// drawn by hand",
+    "meet us (at noon)",
+    "secretly_bright",
+    "a local style.local",
     "8.8.8.8",
     "weights +0.8 to +1.2",
     "+1 -1 +2",
@@ -233,7 +259,8 @@ def test_a_value_that_is_shown_is_short():
     "text",
     ["a" * 60_000, "a." * 30_000, "a-" * 30_000, "1_a " * 15_000, "a/" * 30_000, "/ab" * 20_000, "@a" * 30_000,
              '{"a":{' * 10_000, "~/" * 30_000, "\\" * 60_000, "a b/" * 15_000, "?token" * 10_000,
-     "+1 23" * 13_000, "10.1." * 13_000, "ssh -a " * 9_000]
+     "+1 23" * 13_000, "10.1." * 13_000, "ssh -a " * 9_000,
+     "YWFh" * 15_000, "a (at" * 12_000, "//a" * 20_000, "ä" * 60_000, "ä.@ä" * 15_000]
 )  # fmt: skip
 def test_no_text_takes_long(text):
     start = time.perf_counter()
