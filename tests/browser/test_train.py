@@ -46,6 +46,10 @@ def test_a_training_is_taught_in_five_steps_and_outlives_the_server(visit, serve
     expect(page.get_by_text("Paper One is in the library.")).to_be_visible(timeout=PATIENCE)
     expect(page.locator(".film li")).to_have_count(2)
     expect(page.get_by_role("img", name=re.compile("The average"))).to_be_visible()
+    expect(page.locator("#steps")).to_contain_text("kept after step 6, 12, 18")
+    expect(page.locator("#compare-steps")).to_be_visible()
+    page.locator("#take-step").click()
+    expect(page.get_by_text("Step 18 is now Paper One@2.")).to_be_visible(timeout=PATIENCE)
     page.get_by_text("The numbers as a table").click()
     expect(page.locator("table.losses tbody tr")).to_have_count(12)
     answer = page.request.post(

@@ -22,7 +22,19 @@ from webui.actions.jobs import JobRow, row_of
 from webui.actions.library import Reason, Ref, pictures_of
 from webui.errors import BadRequest
 
-__all__ = ["CHECKS", "SHOWN", "Check", "Dossier", "Figure", "Figures", "PictureRights", "Said"]
+__all__ = [
+    "CHECKS",
+    "FORMAT",
+    "KIND",
+    "SHOWN",
+    "Check",
+    "Dossier",
+    "Figure",
+    "Figures",
+    "PictureRights",
+    "Said",
+    "figure_of",
+]
 
 KIND = "evaluate"
 FORMAT = 1
@@ -159,7 +171,7 @@ def figures(at: At, *, ref: Ref) -> Figures | None:
         at=changed.isoformat(timespec="seconds"),
         best=found["best_weight"],
         reason=found["best_weight_reason"],
-        scores=tuple(_figure(name, found["scores"][name]) for name in SHOWN if name in found["scores"]),
+        scores=tuple(figure_of(name, found["scores"][name]) for name in SHOWN if name in found["scores"]),
         notes=tuple(found["notes"]),
         prompts=len(found["prompts"]),
         page=path.with_suffix(".html"),
@@ -264,7 +276,8 @@ def _move(event: Event) -> Said:
     )
 
 
-def _figure(name: str, score: Mapping[str, Any]) -> Figure:
+def figure_of(name: str, score: Mapping[str, Any]) -> Figure:
+    """Return a score of evaluation.json."""
     return Figure(
         name=name,
         value=score["value"],

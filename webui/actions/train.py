@@ -22,7 +22,17 @@ from webui.plans import HELD_OUT, OWN, placed, read_plan, resolved
 from webui.probing import Estimate, checked, known, measured
 from webui.users import allows
 
-__all__ = ["Missing", "Preview", "Suggestion", "Summary", "Training", "Verdict"]
+__all__ = [
+    "Missing",
+    "Preview",
+    "Suggestion",
+    "Summary",
+    "Training",
+    "Verdict",
+    "may_change",
+    "own_training",
+    "training",
+]
 
 Quality = Literal["quick", "balanced", "best"]
 PlanText = Annotated[str, Field(min_length=1, max_length=40_000)]
@@ -118,12 +128,14 @@ def suggest(at: At, *, set: SetId, quality: Quality = "balanced", name: Name = "
     plan = suggest_plan(
         data=found.source, base=base["base"], quality=quality, family=base["family"], trigger=trigger.strip()
     )
-    pictures = len(_taught(at, set))
-    held_out = pictures >= ENOUGH
+    taught = _taught(at, set)
+    held_out = len(taught) >= ENOUGH
+    captioned = any(each.caption for each in taught)
+    captions = {} if captioned or not trigger.strip() else {"captions": "optional"}  # the trigger alone stands for them
     validation = {"folder": HELD_OUT, "every": plan.previews.every} if held_out else {}
     plan = plan.model_copy(
         update={
-            "data": plan.data.model_copy(update={"folder": set, "rights": OWN["data.rights"]}),
+            "data": plan.data.model_copy(update={"folder": set, "rights": OWN["data.rights"], **captions}),
             "run": plan.run.model_copy(update={"out": OWN["run.out"]}),
             "validation": plan.validation.model_copy(update=validation),
         }
@@ -132,7 +144,7 @@ def suggest(at: At, *, set: SetId, quality: Quality = "balanced", name: Name = "
         plan=to_toml(plan),
         steps=plan.run.steps,
         resolution=plan.data.resolution or int(base["resolution"]),
-        pictures=pictures,
+        pictures=len(taught),
         held_out=held_out,
     )
 
@@ -225,7 +237,7 @@ def start(at: At, *, plan: PlanText, name: Name, notes: Text = "", override: Tex
 @action(role="trainer", same_as="train")
 def keep(at: At, *, id: Id) -> JobRow:
     """Stop a training and put what it has learnt so far into the library."""
-    job = _own(at, id)
+    job = own_training(at, id)
     if job.state == "done" or at.studio.jobs.progress(job).loss is None:
         raise BadRequest(f"there is nothing to keep of {job.title} yet", hint="let it train for some steps")
     if job.state not in ("stopped", "failed"):
@@ -251,7 +263,7 @@ def list_(at: At, *, mine: bool = False, limit: Annotated[int, Field(ge=1, le=20
 def watch(at: At, *, id: Id) -> Training:
     """Show how a training goes: steps, time left, loss, pictures drawn on the way, its place in the queue."""
     at.studio.jobs.wake()
-    job = _training(at, id)
+    job = training(at, id)
     jobs = at.studio.jobs
     drawn: dict[int, list[Path]] = {}
     for step, path in jobs.previews(job):
@@ -263,7 +275,7 @@ def watch(at: At, *, id: Id) -> Training:
         curve=jobs.loss_curve(job, POINTS),
         previews=tuple(Preview(step=step, pictures=tuple(paths)) for step, paths in sorted(drawn.items())),
         style=str(job.result.get("ref", "")) if job.state == "done" else "",
-        mine=_may(at, job),
+        mine=may_change(at, job),
     )
 
 
@@ -346,21 +358,24 @@ def _submitted(at: At, *, title: str, commands: Sequence[Sequence[str]], run: Pa
     return row_of(at, job)
 
 
-def _training(at: At, id: str) -> Job:
+def training(at: At, id: str) -> Job:
+    """Return a training. Raises NotFound where there is none, or it is another kind of job."""
     job = at.studio.jobs.get(id)
     if job.kind != KIND:
         raise NotFound(f"{job.title} is no training", hint="look at it on the page Activity")
     return job
 
 
-def _own(at: At, id: str) -> Job:
-    job = _training(at, id)
-    if not _may(at, job):
+def own_training(at: At, id: str) -> Job:
+    """Return a training that the user may change. Raises NotAllowed for that of somebody else."""
+    job = training(at, id)
+    if not may_change(at, job):
         raise NotAllowed(f"{job.title} belongs to {job.owner}", hint="ask them or an admin")
     return job
 
 
-def _may(at: At, job: Job) -> bool:
+def may_change(at: At, job: Job) -> bool:
+    """Say whether a user may change a training: their own, and an admin any."""
     return allows(at.user, "creator") and (job.owner == at.user.name or allows(at.user, "admin"))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from webui.actions.review import CHECKS, Dossier, Figure
 from webui.context import Context
 
-__all__ = ["labels_of", "measured", "shown"]
+__all__ = ["labels_of", "measured", "percent_of", "shown", "value_of"]
 
 REFERENCES = 12
 """Training pictures that are shown: enough to judge a style by; the library has all."""
@@ -29,8 +29,8 @@ def shown(ctx: Context, found: Dossier, parents: Sequence[tuple[str, float]], *,
         samples=[(each, ctx.file(each.path)) for each in found.samples],
         references=[(name, ctx.file(path)) for name, path in found.references[:REFERENCES]],
         rights=found.rights,
-        parents=[(ref, _percent(ctx, weight)) for ref, weight in parents],
-        percent=_percent(ctx, version.details.weight),
+        parents=[(ref, percent_of(ctx, weight)) for ref, weight in parents],
+        percent=percent_of(ctx, version.details.weight),
     )
 
 
@@ -39,12 +39,12 @@ def measured(ctx: Context, found: Dossier) -> str:
     t, figures = ctx.t, found.figures
     if figures is None:
         return ctx.render("review_figures", figures=None)
-    best = _percent(ctx, figures.best) if figures.best is not None else ""
+    best = percent_of(ctx, figures.best) if figures.best is not None else ""
     return ctx.render(
         "review_figures",
         figures=figures,
         best=best,
-        rows=[(t(f"review.{each.name}"), _value(ctx, each), _sentence(ctx, each), each) for each in figures.scores],
+        rows=[(t(f"review.{each.name}"), value_of(ctx, each), _sentence(ctx, each), each) for each in figures.scores],
         page=ctx.file(figures.page, name=f"{found.version.name}-evaluation.html") if figures.page.is_file() else "",
     )
 
@@ -80,11 +80,13 @@ def _copies(ctx: Context, found: Dossier) -> str:
     return ctx.t("review.copies_found" if found.figures.copied else "review.copies_fine")
 
 
-def _percent(ctx: Context, weight: float) -> str:
+def percent_of(ctx: Context, weight: float) -> str:
+    """Return a weight in per cent."""
     return f"{ctx.t.number(100 * weight)} %"
 
 
-def _value(ctx: Context, score: Figure) -> str:
+def value_of(ctx: Context, score: Figure) -> str:
+    """Return a figure with its unit; a dash where it was not measured."""
     if score.value is None:
         return "–"
     if score.unit == "of 100":

@@ -8,6 +8,7 @@ from webui.components import banner, heading, may_look
 from webui.context import Context
 from webui.errors import StudioError
 from webui.pages._train_live import Live
+from webui.pages._train_steps import choose_step
 from webui.pages._train_wizard import Wizard
 
 __all__ = ["NAME", "build"]
@@ -24,6 +25,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
         wizard = Wizard.build(ctx)
     with gr.Column(visible=False) as watching:
         live = Live.build(ctx)
+        choose_step(ctx, live.id)
     mine = gr.HTML()
 
     def load(request: gr.Request) -> list[Any]:
