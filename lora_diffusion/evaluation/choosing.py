@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lora_diffusion.errors import UsageError
 from lora_diffusion.evaluation.design import Design
@@ -129,9 +130,9 @@ def choose(
     opened = Run.open(Path(run))
     plan, losses, files = opened.plan, _losses(opened.folder), _files(opened)
     design = design or Design(weights=(1.0,))
-    judged, evaluation = list[Candidate](), None
+    judged, about = list[Candidate](), dict[str, Any]()
     for number, (step, path) in enumerate(files.items(), 1):
-        evaluation = evaluate(
+        found = evaluate(
             path,
             base=base or plan.base.path,
             data=data or plan.data.folder,
@@ -144,22 +145,23 @@ def choose(
             on_progress=_told(on_progress, f"step {step} ({number} of {len(files)})"),
         )
         file = path.relative_to(opened.folder).as_posix()
-        judged.append(_candidate(evaluation, step=step, file=file, validation_loss=losses.get(step)))
-    assert evaluation is not None
+        judged.append(_candidate(found, step=step, file=file, validation_loss=losses.get(step)))
+        about = _about(found)
+        del found  # it holds the base model, and the next one loads another
     best, reason = _best(judged)
-    evidence = evaluation.evidence
-    return Choice(
-        run=opened.folder,
-        design=design,
-        prompts=tuple(each.content for each in evidence.prompts),
-        trigger=evaluation.adapter.trigger,
-        candidates=tuple(judged),
-        best=best,
-        reason=reason,
-        notes=evaluation.notes,
-        base=evidence.base,
-        training=evidence.training or (),
-    )
+    return Choice(run=opened.folder, design=design, candidates=tuple(judged), best=best, reason=reason, **about)
+
+
+def _about(found: Evaluation) -> dict[str, Any]:
+    """Return what is the same for each adapter of a run."""
+    evidence = found.evidence
+    return {
+        "prompts": tuple(each.content for each in evidence.prompts),
+        "trigger": found.adapter.trigger,
+        "notes": found.notes,
+        "base": evidence.base,
+        "training": evidence.training or (),
+    }
 
 
 def _files(run: Run) -> dict[int, Path]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from lora_diffusion.evaluation.choosing import Candidate, _best, choose
 from lora_diffusion.evaluation.design import Design
 from lora_diffusion.evaluation.evaluating import evaluate
 from lora_diffusion.evaluation.score import Score
+from lora_diffusion.evaluation.studio import Studio
 from lora_diffusion.evaluation.weighing import BestWeight
 from lora_diffusion.evaluation.writing import write_evaluation
 from lora_diffusion.training.loop import train
@@ -61,6 +63,20 @@ def plan_of(run):
 
 def choice_base(run):
     return plan_of(run).base.path
+
+
+def test_one_base_model_is_in_memory_at_a_time(trained, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+    begin = Studio.__init__
+
+    def counted(self, *given, **more):
+        begin(self, *given, **more)
+        alive.add(self)
+        most.append(len(alive))
+
+    monkeypatch.setattr(Studio, "__init__", counted)
+    choose(trained, design=Design(weights=(1.0,), prompts=1, steps=1), precision="no", device="cpu")
+    assert most == [1, 1, 1]
 
 
 def test_the_validation_loss_of_a_step_stands_beside_it(choice, trained):
