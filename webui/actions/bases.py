@@ -1,9 +1,10 @@
 """Base models: the one that comes with the package, and those in the folders that the studio was started with."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -11,7 +12,7 @@ from webui.actions import At, action
 from webui.commands import run_cli
 from webui.errors import BadRequest, NotFound
 
-__all__ = ["DEMO", "PURPOSES", "Base", "Name", "path_of"]
+__all__ = ["DEMO", "PURPOSES", "Base", "Name", "path_of", "purpose_of"]
 
 DEMO = "demo"
 Name = Annotated[str, Field(max_length=200)]
@@ -89,6 +90,13 @@ def size(at: At, *, purpose: Purpose = "square") -> dict[str, int]:
     wide, high = PURPOSES[purpose]
     ratio = (wide / high) ** 0.5
     return {"width": _on_grid(side * ratio), "height": _on_grid(side / ratio)}
+
+
+def purpose_of(at: At, width: int, height: int) -> Purpose:
+    """Return what a picture of this size is for, or the nearest by its shape."""
+    known: tuple[Purpose, ...] = get_args(Purpose)
+    exact = [each for each in known if size(at, purpose=each) == {"width": width, "height": height}]
+    return min(exact or known, key=lambda each: abs(math.log(width / height * PURPOSES[each][1] / PURPOSES[each][0])))
 
 
 def path_of(at: At, name: str) -> str:

@@ -21,7 +21,7 @@ from lora_diffusion import (
 )
 from lora_diffusion import samplers as known_samplers
 from webui.actions import At, action
-from webui.actions.bases import path_of
+from webui.actions.bases import path_of, purpose_of
 from webui.errors import BadRequest
 
 __all__ = ["Id", "Settings", "Side", "Style", "Text", "Uploaded"]
@@ -300,6 +300,8 @@ def _again(at: At, said: dict[str, Any]) -> dict[str, Any]:
         except LoraDiffusionError:
             missing.append(name)
     known = {key: said[key] for key in _REUSED if said.get(key) is not None}
+    if known.get("width") and known.get("height"):
+        known["purpose"] = purpose_of(at, known["width"], known["height"])
     return {"prompt": prompt, **known, "styles": styles, "missing": missing}
 
 

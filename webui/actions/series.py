@@ -46,6 +46,8 @@ class Shown:
 @action(role="creator", same_as="generate")
 def compare(at: At, *, settings: Settings) -> Iterator[Shown]:
     """Draw one picture without and with its styles, from the same seed."""
+    if not settings.styles:
+        raise BadRequest("there is no style to compare with", hint="choose one under Styles")
     fixed = _seeded(settings)
     return _compared(at, [fixed.model_copy(update={"styles": ()}), fixed])
 
@@ -55,6 +57,7 @@ def grid(
     at: At, *, settings: Settings, axes: Annotated[tuple[Axis, ...], Field(min_length=1, max_length=3)]
 ) -> Iterator[Shown]:
     """Draw a grid of pictures that differ in one to three settings, as one sheet with headings."""
+    _require_effect(settings, axes)
     fixed = _seeded(settings)
     cells = list(product(*(range(len(axis.values)) for axis in axes)))
     if len(cells) > MAX_CELLS:
@@ -68,6 +71,18 @@ def grid(
             one = _varied(one, axis, axis.values[place])
         wanted.append(one)
     return _gridded(at, axes, cells, wanted)
+
+
+def _require_effect(settings: Settings, axes: Sequence[Axis]) -> None:
+    """Refuse a grid whose headings would tell of differences that its pictures cannot have."""
+    seen: set[object] = set()
+    for axis in axes:
+        chosen = range(len(settings.styles))[_CHOSEN[axis.by]] if axis.by in _CHOSEN else ()
+        if axis.by in _CHOSEN and not chosen:
+            raise BadRequest("the grid varies a style that is not there", hint="choose one under Styles")
+        if seen & {axis.by, *chosen}:
+            raise BadRequest("two sides of the grid vary the same", hint="choose something else for one of them")
+        seen |= {axis.by, *chosen}
 
 
 def _seeded(settings: Settings) -> Settings:

@@ -49,8 +49,8 @@ def build(
             return gr.update(), gr.update(active=False)
         found = ctx.act(request, "blend.result", id=id)
         row = found["job"]
-        if row.state == "failed":
-            return ctx.render("problem", text=row.error, hint=row.hint), gr.update(active=False)
+        if row.state in ("failed", "stopped"):
+            return ctx.render("problem", text=row.error or t("blend.stopped"), hint=row.hint), gr.update(active=False)
         if row.state != "done":
             return ctx.render("create_status", text=t("blend.freezing"), part=0.5), gr.update()
         src = ctx.file(found["file"], name=f"{row.title}.safetensors") if found["file"] else ""

@@ -85,6 +85,8 @@ def _followed(ctx: Context, events: Iterator[Any], said: str) -> Shown:
             yield "", ctx.render("create_live", jpeg=event.preview)
         elif event.event == "failed":
             yield ctx.render("problem", text=event.reason, hint=event.hint), gr.update()
+        elif event.event == "stopped":
+            yield ctx.render("note", text=ctx.t("create.stopped")), gr.update()
 
 
 def _sheet(ctx: Context, events: Iterator[Any], axes: list[dict[str, Any]]) -> Shown:
@@ -94,5 +96,7 @@ def _sheet(ctx: Context, events: Iterator[Any], axes: list[dict[str, Any]]) -> S
             yield "", ctx.render("create_sheet", src=ctx.file(event.sheet), axes=axes)
         elif event.event == "failed":
             yield ctx.render("problem", text=event.reason, hint=event.hint), gr.update()
+        elif event.event == "stopped":
+            yield ctx.render("note", text=ctx.t("create.stopped")), gr.update()
         else:
             yield ctx.render("create_status", text=ctx.t("create.drawing"), part=event.part), gr.update()

@@ -40,6 +40,8 @@ def _versus(ctx: Context, form: Form) -> None:
                 plain, styled = (ctx.file(each.path) for each in event.pictures)
                 prompt = event.pictures[0].settings["prompt"]
                 yield "", ctx.render("create_versus", plain=plain, styled=styled, prompt=prompt)
+            elif event.event == "stopped":
+                yield ctx.render("note", text=t("create.stopped")), ""
             else:
                 yield ctx.render("create_status", text=t("create.drawing"), part=event.part), ""
 
@@ -69,6 +71,8 @@ def _grid(ctx: Context, form: Form) -> None:
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "sheet":
                 yield "", ctx.render("create_sheet", src=ctx.file(event.sheet), axes=wanted)
+            elif event.event == "stopped":
+                yield ctx.render("note", text=t("create.stopped")), ""
             else:
                 yield ctx.render("create_status", text=t("create.drawing"), part=event.part), ""
 

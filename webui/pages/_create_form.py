@@ -62,7 +62,8 @@ class Form:
     @property
     def filled(self) -> list[Any]:
         """What `shown` fills in."""
-        return [self.prompt, self.words.before, self.styles.picker, *self.styles.sliders, *self.more.fields]
+        styles = [self.styles.picker, *self.styles.sliders]
+        return [self.prompt, self.words.before, *styles, self.purpose, *self.more.fields]
 
     def settings(self, ctx: Context, request: gr.Request, values: tuple[Any, ...]) -> dict[str, Any]:
         """Return what the fields hold as `pictures.draw` takes it."""
@@ -81,8 +82,12 @@ class Form:
             missing = escape(", ".join(said["missing"]))  # of a picture from anywhere; a message is markup
             gr.Warning(ctx.t("create.missing", styles=missing))
         picker, *sliders = self.styles.filled(ctx, request, said.get("styles", []))
-        prompts = said.get("prompt", gr.update())
-        return [prompts, picker["value"], picker, *sliders, *self.more.filled(ctx, request, said)]
+        prompts, purpose = said.get("prompt", gr.update()), said.get("purpose", gr.update())
+        if "purpose" in said:
+            had = {name: said[name] for name in ("width", "height")}
+            if ctx.act(request, "bases.size", purpose=purpose) != had:
+                gr.Warning(ctx.t("create.other_size", **had))
+        return [prompts, picker["value"], picker, *sliders, purpose, *self.more.filled(ctx, request, said)]
 
     def bind(self, ctx: Context, page: gr.Blocks) -> None:
         """Let text and fields follow each other, and a dropped picture bring its settings."""
