@@ -27,7 +27,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             with gr.Column(scale=6, min_width=300):
                 rows = BlendRows.build(ctx)
                 slots = Slots.build(ctx)
-            with gr.Column(scale=5, min_width=300):
+            with gr.Column(scale=5, min_width=300, elem_classes="follows"):
                 picture = Picture.build(ctx)
         with gr.Row():
             with gr.Column(min_width=300):

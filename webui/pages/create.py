@@ -25,7 +25,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     with gr.Row():
         with gr.Column(scale=5, min_width=300, elem_classes=draws):
             form = Form.build(ctx)
-        with gr.Column(scale=7, min_width=300), gr.Tabs() as tabs:
+        with gr.Column(scale=7, min_width=300, elem_classes="follows"), gr.Tabs() as tabs:
             with gr.Tab(t("create.results"), elem_id=f"results-{draws}"):
                 results = Results.build(ctx)
                 with gr.Row(visible=False) as deeds:
