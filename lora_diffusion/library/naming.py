@@ -47,7 +47,7 @@ def _problem(name: str) -> str:
     if len(name) > MAX_NAME:
         return f"it has {len(name)} letters, more than {MAX_NAME}"
     if wrong:
-        return f"it holds {wrong!a}"
+        return f"it holds {wrong!r}"
     if not any(each.isalnum() for each in name):
         return "it has neither letter nor digit"
     if name != name.strip(" .") or "  " in name or ".." in name:
@@ -87,5 +87,5 @@ def is_id(text: str) -> bool:
 
 def _shown(name: object) -> str:
     """Quote a name so that nothing in it reaches a terminal."""
-    text = ascii(name)
+    text = repr(name)  # which writes what cannot be printed as \\x1b
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lora_diffusion import Details
+from lora_diffusion import Details, UsageError
 from webui.actions import act
 from webui.jobs import Jobs
 from webui.keeper import Keeper
@@ -66,3 +66,11 @@ def test_a_frozen_mix_names_the_licences_of_its_styles(desk):
     do(desk, "blend.freeze", name="Day", styles=styles)
     Keeper(desk.home, "files").run()
     assert desk.library.version("Day").details.licence == "OFL-1.1 + CC0-1.0"
+
+
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_a_mix_whose_name_the_library_refuses_is_not_begun(desk, kind):
+    styles = [{"ref": "blueprint@1", "weight": 0.5}]
+    with pytest.raises(UsageError, match="'a/b' cannot be a name: it holds '/'"):
+        do(desk, "blend.freeze", name="a/b", styles=styles, kind=kind)
+    assert desk.jobs.list() == []

@@ -116,6 +116,16 @@ def test_numbers_are_bounded_whatever_the_form_says(queue, key, value):
         started(queue, ADA, plan=plan)
 
 
+def test_a_set_without_captions_is_taught_by_its_trigger_alone(studio):
+    set = act(studio, TOM, "datasets.copy_demo", style="papercut").id
+    folder = studio.datasets.find(set).folder
+    assert tomllib.loads(suggested(studio, set=set, trigger="leaf").plan)["data"]["captions"] == "require"
+    for each in folder.glob("*.txt"):
+        each.unlink()
+    assert tomllib.loads(suggested(studio, set=set, trigger="leaf").plan)["data"]["captions"] == "optional"
+    assert tomllib.loads(suggested(studio, set=set).plan)["data"]["captions"] == "require"
+
+
 def test_previews_at_every_step_of_a_long_run_are_refused_with_what_is_allowed(queue):
     plan = changed(changed(suggested(queue).plan, "run.steps", "2000"), "previews.every", "1")
     with pytest.raises(BadRequest) as refused:

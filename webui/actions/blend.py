@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from datasets_tools import write_json
-from lora_diffusion import preset_bars, preset_names
+from lora_diffusion import preset_bars, preset_names, require_name
 from webui.actions import At, action
 from webui.actions.bases import path_of
 from webui.actions.jobs import JobRow, row_of
@@ -170,6 +170,8 @@ def freeze(
         raise BadRequest(
             "a file cannot hold a course over the steps", hint="freeze it as a recipe, or take the course off"
         )
+    if kind in ("exact", "compact"):  # which go into the library: a name that it refuses is told before the work
+        require_name(name)
     folder = at.studio.home / "exports" / secrets.token_hex(8)
     if kind == "recipe":
         prints = {each.ref: at.studio.library.version(each.ref).fingerprint for each in styles}

@@ -25,6 +25,9 @@ CAN = {
 }
 """State of a job -> what can be done with it."""
 
+TRAINED = {("running", "pause"), ("stopped", "resume")}
+"""What of this only a training can."""
+
 
 def build(ctx: Context, page: gr.Blocks) -> None:
     heading(ctx, ctx.t("activity.title"), ctx.t("activity.intro"))
@@ -58,8 +61,8 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
         row = ctx.act(request, "jobs.show", id=job) if job else None
         user = ctx.user(request)
         can = CAN.get(row.state, ()) if row and (row.owner == user.name or allows(user, "admin")) else ()
-        if row and row.kind != "train" and row.state == "running":
-            can = can[-1:]  # to stop it
+        if row and row.kind != "train":
+            can = tuple(each for each in can if (row.state, each) not in TRAINED)
         return [gr.update(visible=name in can) for name in names]
 
     def doing(name: str, **more: Any) -> Any:

@@ -122,9 +122,16 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
         ctx.act(request, "users.remove", name=who)
         return show(request)
 
+    def known(who: str, request: gr.Request) -> Any:
+        """Show the role of somebody who is there, so that a new password changes nothing else."""
+        user = ctx.user(request)
+        roles = {each.name: each.role for each in ctx.act(request, "users.list")} if user.role == "admin" else {}
+        return gr.update(value=roles[who]) if who in roles else gr.skip()
+
     fields, outputs = [name, role, password], [table, password]
     ctx.on(page.load, load, None, [table, role], show_progress="hidden")
     done = ctx.on(add.click, added, fields, [*outputs, target])
     done.success(None, target, None, js=TO_SIGN_IN, api_visibility="private")
+    ctx.on(name.change, known, name, role, trigger_mode="always_last", show_progress="hidden")
     ctx.on(change.click, changed, fields, outputs)
     ctx.on(remove.click, removed, name, outputs)
