@@ -189,14 +189,19 @@ def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
 
 
 def _warn_of_readers(adapter: Adapter, dialect: str) -> None:
-    """diffusers 0.42.1 tells the style of the keys of attention in a text encoder by out_proj, and fails without."""
-    if dialect != "kohya":
-        return
+    """diffusers 0.42.1 tells the style of the keys of a text encoder by its attention, and fails without; in kohya files
+    by out_proj alone."""
     leaves: dict[str, set[str]] = {}
     for name in adapter.modules:
         leaves.setdefault(component_of(name), set()).add(name.rpartition(".")[2])
     for component, found in sorted(leaves.items()):
-        if found & {"q_proj", "k_proj", "v_proj"} and "out_proj" not in found:
+        attention = found & {"q_proj", "k_proj", "v_proj", "out_proj"}
+        if dialect == "diffusers" and component.startswith("text_encoder") and not attention:
+            _log.warning(
+                "%s has no attention: diffusers 0.42 does not read such a file of its own; use --dialect kohya",
+                component,
+            )
+        if dialect == "kohya" and attention and "out_proj" not in found:
             _log.warning(
                 "%s has no out_proj: diffusers 0.42 does not read such a kohya file; use --dialect diffusers", component
             )

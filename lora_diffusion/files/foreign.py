@@ -14,6 +14,7 @@ _KINDS = (
         r"(?:^|\.)(?:transformer|diffusion_model)\.(?:(?:transformer_)?blocks|layers)\.\d"
         r"|^(?:denoiser|unet|base_model\.model)\.transformer_blocks\.\d|^lora_te3_|^lora_unet_(?:(?:transformer_)?blocks|layers)_\d",
     ),
+    ("a motion adapter", r"[._]motion_modules[._]"),
     ("a BOFT adapter", r"\.boft_[A-Za-z]"),
     ("an OFT adapter", r"\.oft_(?:blocks|diag|r|R)\b"),
     ("a GLoRA adapter", r"\.[ab][12]\.weight$|\.glora_"),

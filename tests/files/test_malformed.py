@@ -72,6 +72,14 @@ MALFORMED = {
         lambda: _renamed(_diffusers()[0], lambda key: key.replace("lora_A", "lora_down").replace("lora_B", "lora_up")),
         "lora_down and lora_up",
     ),
+    "prefix written twice in diffusers": (
+        lambda: _renamed(_diffusers()[0], lambda key: f"{key.partition('.')[0]}.{key}"),
+        "prefix written twice",
+    ),
+    "text encoder of a program that loads single files, by its short name": (
+        lambda: _renamed(_diffusers()[0], lambda key: key.replace("text_encoder.", "clip_l.transformer.")),
+        "clip_",
+    ),
     "text encoder of a program that loads single files": (
         lambda: _renamed(
             _diffusers()[0], lambda key: key.replace("text_encoder.", "text_encoders.clip_l.transformer.")

@@ -40,6 +40,8 @@ _LOADERS = {
     "text_encoders.clip_l.transformer": "text_encoder",
     "text_encoders.clip_h.transformer": "text_encoder",
     "text_encoders.clip_g.transformer": "text_encoder_2",
+    "clip_l.transformer": "text_encoder",
+    "clip_g.transformer": "text_encoder_2",
     "clip_l": "text_encoder",
     "clip_g": "text_encoder_2",
 }
@@ -76,6 +78,7 @@ _NAMED = "lora_down and lora_up under module names of diffusers: read as lora_A 
 _TEXT_PLACE = "prefix text_encoders. or clip_ of programs that load single files: read as text_encoder."
 _WEIGHTS = "`.weight` missing or written twice: read as once"
 _ORIGINAL = "block names of the original layout, as under diffusion_model.: read as those of diffusers"
+_TWICE = "prefix written twice: read once"
 _NO_TEXT_MODEL = "text encoder without text_model: added, other programs ignore such keys"
 
 
@@ -118,6 +121,9 @@ def _module(match: re.Match[str], found: Collector) -> str | None:
     _say(match, found)
     path = found.path(match["outer"] + match["inner"] + match["path"])
     component = {**_COMPONENTS, **_LOADERS}[match["prefix"] or "unet"]
+    if path.startswith(f"{match['prefix']}."):
+        found.mended[_TWICE] += 1
+        path = path.removeprefix(f"{match['prefix']}.")
     if match["old"].startswith(".to_"):
         projection = match["old"][1:].removesuffix("_lora")
         path += f".{_old_projection(component, projection)}"
