@@ -1,5 +1,6 @@
 """Which step of a run to use: each adapter that it kept is judged in the same way."""
 
+import gc
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -148,6 +149,7 @@ def choose(
         judged.append(_candidate(found, step=step, file=file, validation_loss=losses.get(step)))
         about = _about(found)
         del found  # it holds the base model, and the next one loads another
+        gc.collect()
     best, reason = _best(judged)
     return Choice(run=opened.folder, design=design, candidates=tuple(judged), best=best, reason=reason, **about)
 

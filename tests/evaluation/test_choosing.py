@@ -75,7 +75,7 @@ def test_one_base_model_is_in_memory_at_a_time(trained, monkeypatch):
         most.append(len(alive))
 
     monkeypatch.setattr(Studio, "__init__", counted)
-    choose(trained, design=Design(weights=(1.0,), prompts=1, steps=1), precision="no", device="cpu")
+    choose(trained, design=Design(weights=(1.0,), prompts=2, steps=1), precision="no", device="cpu")
     assert most == [1, 1, 1]
 
 
