@@ -189,8 +189,8 @@ def _require_writable(adapter: Adapter, path: Path, dialect: str) -> None:
 
 
 def _warn_of_readers(adapter: Adapter, dialect: str) -> None:
-    """diffusers 0.42.1 tells the style of the keys of a text encoder by its attention, and fails without; in kohya files
-    by out_proj alone."""
+    """diffusers 0.42.1 tells the style of the keys of a text encoder by its attention, in kohya files by
+    out_proj alone, and fails without."""
     leaves: dict[str, set[str]] = {}
     for name in adapter.modules:
         leaves.setdefault(component_of(name), set()).add(name.rpartition(".")[2])
