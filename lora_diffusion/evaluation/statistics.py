@@ -42,10 +42,13 @@ def interval(differences: Array, *, seed: int) -> Interval | None:
 
 
 def p_lower(sample: Array, reference: Array, *, seed: int) -> float:
-    """Return the probability that a sample's mean lies so far below the reference's by chance (permutation test)."""
+    """Return the probability that a sample's mean lies so far below the reference's by chance (permutation test).
+
+    1 with fewer than two of either, which say nothing.
+    """
     from scipy.stats import permutation_test
 
-    if not len(sample) or not len(reference):
+    if len(sample) < 2 or len(reference) < 2:
         return 1.0
     draw = np.random.default_rng(seed)
 

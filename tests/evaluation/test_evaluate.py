@@ -85,6 +85,13 @@ def test_an_adapter_at_weight_0_is_the_base_model_to_the_bit(evaluation):
     assert evaluation.scores["response"].value > 0
 
 
+def test_one_picture_is_judged_as_far_as_it_says_something(style, base, pictures):
+    one = replace(SMALL, weights=(1.0,), prompts=1)
+    found = judged(style, base, design=one, data=str(pictures), held_out=str(pictures))
+    assert found.scores["memorisation"].value > 0
+    assert found.scores["response"].value > 0
+
+
 def test_an_adapter_that_changes_nothing_shows_no_change(base):
     nothing = judged(adapter(base, strength=0.0), base)
     assert nothing.scores["response"].value == 0

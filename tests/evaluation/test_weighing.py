@@ -68,3 +68,4 @@ def test_the_permutation_test_finds_what_is_lower_and_nothing_else():
     usual = draw.normal(1, 0.1, 20)
     assert p_lower(draw.normal(0.5, 0.1, 10), usual, seed=0) < 0.01
     assert p_lower(draw.normal(1.5, 0.1, 10), usual, seed=0) > 0.9
+    assert p_lower(usual[:1] / 100, usual, seed=0) == p_lower(usual, usual[:1], seed=0) == 1
