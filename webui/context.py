@@ -74,8 +74,8 @@ class Context:
 
     def refusal(self, error: Exception) -> gr.Error:
         """Tell what was refused, and return what ends a handler without a message of Gradio's own, titled Error."""
-        text = self.worded(str(error))
-        hint = "" if isinstance(error, WrongArguments) else self.worded(getattr(error, "hint", ""))
+        text = self.sentence(str(error))
+        hint = "" if isinstance(error, WrongArguments) else self.sentence(getattr(error, "hint", ""))
         shown = Markup("{}<br>{}").format(text, hint) if hint else Markup.escape(text)
         gr.Warning(str(shown), title=self.t("common.did_not_work"), duration=12)
         return gr.Error(str(shown), visible=False, print_exception=False)
@@ -93,7 +93,7 @@ class Context:
         return refusal(self.t, self.studio.without_places(text))
 
     def sentence(self, text: str) -> str:
-        """Return `worded` with a capital and a full stop."""
+        """Return `worded` as a sentence."""
         return as_sentence(self.worded(text))
 
     def named(self, user: str) -> str:

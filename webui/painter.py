@@ -177,7 +177,9 @@ class Painter:
         with self._lock:
             if self._process is process and self._at_work is not None and not self._closed:
                 code = process.returncode
-                reason = "memory ran out while drawing" if code == -9 else "drawing broke off"
+                reason = (
+                    "memory ran out while drawing, or it was ended from outside" if code == -9 else "drawing broke off"
+                )
                 self._end({"event": "failed", "reason": reason, "hint": "try again, with a smaller size if it repeats"})
 
     def _end(self, event: Event) -> None:

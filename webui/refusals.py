@@ -66,8 +66,11 @@ def refusal(t: Text, text: str) -> str:
 
 
 def as_sentence(text: str) -> str:
-    """Return a text with a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?", ":")) else ".")
+    """Return a text with a full stop and, where it does not begin with a file or a reference, a capital."""
+    if not text:
+        return ""
+    begun = text[:1].upper() + text[1:] if re.match(r"[^\W\d_]+[ ,:]", text) else text
+    return begun + ("" if text.endswith((".", "!", "?", ":")) else ".")
 
 
 @lru_cache(maxsize=4096)

@@ -87,3 +87,11 @@ def test_a_thing_has_one_name_on_all_pages():
         if not key.startswith(OF_OTHERS) and re.search(words, strings[language], re.IGNORECASE)
     ]
     assert found == []
+
+
+def test_a_refusal_is_a_sentence_and_a_name_at_its_beginning_stays_as_it_is(tmp_path):
+    ctx = Context(Studio(tmp_path), Text("en"), "/en")
+    html = ctx.render("problem", text="drawing broke off", hint="see the log")
+    assert "Drawing broke off." in html
+    assert "See the log." in html
+    assert ctx.sentence("papercut@1 was retired") == "papercut@1 was retired."
