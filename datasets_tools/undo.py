@@ -9,6 +9,7 @@ or as it was to become, and undoing restores them all.
 import base64
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -99,17 +100,26 @@ def change_files(
 
 
 def require_places(folder: Path, files: Iterable[str]) -> None:
-    """Raise DatasetError for the first name that no file can have in a folder: too long, or that of a folder."""
+    """Raise DatasetError for the first name that no file can have in a folder: too long, or that of a folder or a link.
+
+    Through a link that leads out, undoing would copy in what lies there.
+    """
+    inside = os.path.realpath(folder)
     for file in files:
+        if not Path(os.path.realpath(Path(folder, file))).is_relative_to(inside):
+            reason = f"{file} cannot be written: it is a link that leads out of the folder"
+            raise DatasetError(reason, hint="put a copy of what it leads to in its place")
         try:
-            taken = stat.S_ISDIR(Path(folder, file).stat().st_mode)
+            kind = Path(folder, file).stat().st_mode
         except FileNotFoundError:
             continue
         except OSError as error:
             reason = f"{file} cannot be written: {error.strerror or error}"
             raise DatasetError(reason, hint="give the picture a shorter name, or move what is in the way") from error
-        if taken:
+        if stat.S_ISDIR(kind):
             raise DatasetError(f"{file} cannot be written: a folder has that name", hint="rename the folder")
+        if not stat.S_ISREG(kind):  # reading a pipe would wait for ever
+            raise DatasetError(f"{file} cannot be written: it is a pipe or a device", hint="move it away")
 
 
 def undo_last(folder: Path) -> Entry:

@@ -330,6 +330,7 @@ def test_two_processes_that_edit_at_once_lose_nothing(folder):
 import sys
 from datasets_tools.edit import Append
 from datasets_tools.editing import apply_edits
+from tests.datasets_tools import corpus
 for number in range(5):
     apply_edits(sys.argv[1], [Append(text=f"{sys.argv[2]}{number}")])
 """
@@ -528,3 +529,24 @@ def test_four_thousand_captions_are_edited_and_undone(tmp_path):
     assert captions(tmp_path)["3999.png"] == "brndx, caption 3999"
     undo_edits(tmp_path)
     assert (tmp_path / "metadata.csv").read_text() == "file_name,text\n" + rows
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes with names there")
+def test_a_pipe_in_the_place_of_a_caption_is_refused_instead_of_waited_for(tmp_path):
+    folder = corpus.photos(tmp_path / "set", 2, captions=False)
+    os.mkfifo(folder / "photo 00.txt")
+    for change in (preview_edits, apply_edits):
+        with pytest.raises(DatasetError, match="is a pipe"):
+            change(folder, [Prepend(text="x")])
+    assert not (folder / "photo 01.txt").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_caption_that_is_a_link_out_of_the_folder_is_refused_and_nothing_is_copied_in(tmp_path):
+    folder = corpus.photos(tmp_path / "set", 1, captions=False)
+    (tmp_path / "secret.txt").write_text("the password")
+    (folder / "photo 00.txt").symlink_to(tmp_path / "secret.txt")
+    with pytest.raises(DatasetError, match="a link that leads out"):
+        apply_edits(folder, [Prepend(text="x")])
+    assert (folder / "photo 00.txt").is_symlink()
+    assert not list((folder / ".captions").glob("*.json"))
