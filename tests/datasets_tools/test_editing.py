@@ -25,6 +25,7 @@ from datasets_tools.editing import (
 )
 from datasets_tools.errors import DatasetError, InvalidManifest, InvalidSetting, NoImages
 from datasets_tools.listing import list_folder
+from tests.datasets_tools import corpus
 
 CSV = b'\xef\xbb\xbffile_name;text;note\r\ne.png;"from csv; quoted";1\r\ng.png;untouched;"2\r\n3"\r\n'
 JSONL = b'{"file_name":"d.png",  "caption":"from json", "owner":"Ada"}\n{"file_name": "g2.png", "text": "other"}\n'
@@ -330,7 +331,6 @@ def test_two_processes_that_edit_at_once_lose_nothing(folder):
 import sys
 from datasets_tools.edit import Append
 from datasets_tools.editing import apply_edits
-from tests.datasets_tools import corpus
 for number in range(5):
     apply_edits(sys.argv[1], [Append(text=f"{sys.argv[2]}{number}")])
 """
