@@ -151,3 +151,24 @@ def test_the_picture_of_a_mix_is_as_wide_as_its_column(visit):
     column, picture = page.locator("#mixed").bounding_box(), page.locator("#mixed img").bounding_box()
     assert picture["width"] > 400
     assert picture["width"] > 0.95 * column["width"]
+
+
+def test_what_is_written_about_a_style_stays_when_its_samples_are_drawn(visit):
+    page = visit.open("/en/library?ref=papercut@1")
+    page.get_by_role("button", name="Draw samples").click()
+    page.get_by_role("tab", name="Details").click()
+    page.get_by_label("Notes").fill("warm paper")
+    page.get_by_text("a penguin icon").first.wait_for()
+    page.get_by_role("progressbar").first.wait_for(state="hidden")
+    assert page.get_by_label("Notes").input_value() == "warm paper"
+
+
+def test_the_progress_of_a_picture_is_in_sight_of_the_button_on_a_small_laptop(visit):
+    visit.page.set_viewport_size({"width": 1280, "height": 800})
+    page = visit.open("/en/create?style=papercut@1")
+    page.get_by_role("button", name="a crown icon").click()
+    page.locator("#stop").scroll_into_view_if_needed()
+    page.mouse.wheel(0, 2000)
+    page.locator("#go").click()
+    page.locator("#drawing [role=status]").first.wait_for()
+    assert 0 <= page.locator("#drawing").bounding_box()["y"] < 800

@@ -63,13 +63,12 @@ class Detail:
 
     def shown(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
         """Return what `outputs` become for a version."""
-        samples = [(each, ctx.file(each.path)) for each in ctx.act(request, "library.samples", ref=version.ref)]
         return [
             version.ref,
-            ctx.render("library_detail", version=version, samples=samples, facts=facts_of(ctx, version)),
+            _told(ctx, request, version),
             gr.update(visible=version.stage == "draft" and not version.blocked),
             *[each for part in self.parts for each in part.shown(ctx, request, version)],
-            ctx.render("library_talk", comments=ctx.act(request, "library.comments", ref=version.ref)),
+            _talk(ctx, request, version.ref),
             "",
         ]
 
@@ -82,9 +81,12 @@ class Detail:
             gr.Info(ctx.t("library.submitted"))
             return show(name, request)
 
-        def comment(name: str, said: str, request: gr.Request) -> list[Any]:
+        def comment(name: str, said: str, request: gr.Request) -> tuple[str, str]:
             ctx.act(request, "library.comment", ref=name, text=said or "")
-            return show(name, request)
+            return _talk(ctx, request, name), ""
+
+        def tell(name: str, request: gr.Request) -> str:
+            return _told(ctx, request, ctx.act(request, "library.show", ref=name))
 
         def sample(name: str, request: gr.Request) -> Iterator[str]:
             yield ctx.render("create_status", text=ctx.t("create.begins"), part=0)
@@ -99,6 +101,15 @@ class Detail:
         for part in self.parts:
             part.bind(ctx, self.ref, show, self.outputs)
         ctx.on(self.submit.click, submit, self.ref, self.outputs)
-        ctx.on(self.say.click, comment, [self.ref, self.text], self.outputs)
+        ctx.on(self.say.click, comment, [self.ref, self.text], [self.talk, self.text])
         drawn = ctx.on(self.draw.click, sample, self.ref, self.status, **quiet)
-        ctx.on(drawn.then, show, self.ref, self.outputs, **quiet)
+        ctx.on(drawn.then, tell, self.ref, self.about, **quiet)  # somebody may be describing the style by now
+
+
+def _told(ctx: Context, request: gr.Request, version: Any) -> str:
+    samples = [(each, ctx.file(each.path)) for each in ctx.act(request, "library.samples", ref=version.ref)]
+    return ctx.render("library_detail", version=version, samples=samples, facts=facts_of(ctx, version))
+
+
+def _talk(ctx: Context, request: gr.Request, ref: str) -> str:
+    return ctx.render("library_talk", comments=ctx.act(request, "library.comments", ref=ref))
