@@ -29,7 +29,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from datasets_tools.bucket import Crop
 from datasets_tools.colours import ADOBE_RGB, Colour, eight_bit, on_background, split_alpha, to_srgb
 from datasets_tools.errors import UnreadableImage
-from datasets_tools.sniff import NOT_A_PICTURE, refusal
+from datasets_tools.sniff import NOT_A_PICTURE, is_other, refusal
 from datasets_tools.storage import human_bytes
 from datasets_tools.tiff import refuse_misread
 
@@ -71,6 +71,7 @@ _LUMINANCE = np.array([
 _SCALES = np.array([5000 // quality if quality < 50 else 200 - 2 * quality for quality in range(1, 101)])
 _SUMS = np.clip((_LUMINANCE * _SCALES[:, None] + 50) // 100, 1, 255).sum(axis=1)  # of the table, by quality from 1 on
 _DETAIL_SIDE = 512
+_LARGE = 64_000_000  # bytes: what is no picture is not read whole from here on
 _SHRUNK = (8, 4, 2)  # by which libjpeg can scale while it decodes
 _FILLED = 4  # last rows of a JPEG that are looked at
 _FARTHEST = 4  # times the size asked for, from which on it does: a block of 8 x 8 is then two pixels at most
@@ -200,7 +201,12 @@ def read_bytes(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> bytes:
                 f"{path} is {human_bytes(status.st_size)} large, above the limit of {human_bytes(limits.max_bytes)}",
                 hint="export it as JPEG or PNG at the size you train at",
             )
-        return path.read_bytes()
+        with path.open("rb") as file:
+            head = file.read(4096)
+            if status.st_size > _LARGE and is_other(head):  # layered documents of 500 MB, one for each core
+                raise refusal(str(path), head, ValueError(), FORMATS)
+            file.seek(0)
+            return file.read()
     except FileNotFoundError as error:
         raise UnreadableImage(f"{path} does not exist", hint="check the path") from error
     except OSError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from datasets_tools.errors import UnreadableImage
 
-__all__ = ["NOT_A_PICTURE", "PICTURE_SUFFIXES", "Kind", "kind_of", "refusal"]
+__all__ = ["NOT_A_PICTURE", "PICTURE_SUFFIXES", "Kind", "is_other", "kind_of", "refusal"]
 
 # Names that promise a picture. The loader goes by content; this only decides whose failure the user must hear of.
 _READABLE = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".bmp", ".dib", ".avif")
@@ -67,6 +67,12 @@ def kind_of(data: bytes) -> Kind:
         if data.startswith(signature, offset):
             return kind
     return _kind_of_text(data[:4096])
+
+
+def is_other(head: bytes) -> bool:
+    """Say whether a file that begins so is of a known kind that is never read: a layout, a video, a page."""
+    kind = kind_of(head)
+    return not kind.format and kind is not _UNKNOWN
 
 
 def refusal(name: str, data: bytes, error: Exception, formats: Collection[str]) -> UnreadableImage:

@@ -1,6 +1,7 @@
 """Files that decode without an error and would yet be trained as something else than what they show."""
 
 import struct
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -99,3 +100,16 @@ def test_a_picture_of_one_colour_is_named(tmp_path: Path):
     scene(320, 240).save(tmp_path / "scene.png")
     found = {(finding.code, finding.file) for finding in scan_folder(tmp_path).findings}
     assert {file for code, file in found if code == "image-blank"} == {"artboard.png", "page.jpg"}
+
+
+def test_a_large_document_is_named_without_reading_it_whole(tmp_path):
+    file = tmp_path / "layout.psd"
+    with file.open("wb") as document:
+        document.write(b"8BPS")
+        document.truncate(500_000_000)
+    tracemalloc.start()
+    with pytest.raises(UnreadableImage, match="a Photoshop document"):
+        load_image(file)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
