@@ -34,7 +34,7 @@ from lora_diffusion.training.views import View, applied
 
 __all__ = ["EncodedSet", "EncodedSources", "Encoder", "Texts", "encode_sources", "fill_cache"]
 
-CODE_VERSION = 2  # of rendering and encoding: raise it when the same picture gives other latents
+CODE_VERSION = 3  # of rendering and encoding: raise it when the same picture gives other latents
 _MASK_RULES = 2  # of what a mask may be: raise it when a mask in the cache could be one that is now refused
 
 _DRAWN = 256  # captions that vary and are kept encoded: 60 MB for the 77 x 768 fp32 of Stable Diffusion 1.5
