@@ -3,12 +3,15 @@
 import re
 from types import SimpleNamespace
 
+import pytest
+
 from datasets_tools.finding import warns
 from lora_diffusion.library import MOVES
 from webui.actions import actions
 from webui.context import Context
 from webui.pages._datasets_words import grouped, said
 from webui.pages._library_versions import NEXT
+from webui.pages._train_curve import curve
 from webui.studio import Studio
 from webui.text import Text, catalogue
 from webui.theme import roles
@@ -95,3 +98,22 @@ def test_a_refusal_is_a_sentence_and_a_name_at_its_beginning_stays_as_it_is(tmp_
     assert "Drawing broke off." in html
     assert "See the log." in html
     assert ctx.sentence("papercut@1 was retired") == "papercut@1 was retired."
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        (
+            [(20, 0.40), (40, 0.35), (60, 0.32)],
+            "It learns the style: pictures put aside get better too (0.4000 at step 20",
+        ),
+        ([(20, 0.321), (40, 0.320), (60, 0.322)], "Pictures put aside hardly change any more (0.3210 at step 20"),
+        ([(20, 0.32), (40, 0.34), (60, 0.36)], "It has begun to copy your pictures"),
+    ],
+)
+def test_what_held_out_pictures_tell_is_what_their_numbers_say(tmp_path, held_out, said):
+    ctx = Context(Studio(tmp_path), Text("en"), "/en")
+    steps = tuple(range(1, 61))
+    loss = tuple(1 / step for step in steps)
+    drawn, _ = curve(ctx, SimpleNamespace(steps=steps, loss=loss, smoothed=loss, validation=tuple(held_out)))
+    assert said in drawn

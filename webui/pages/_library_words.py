@@ -25,7 +25,7 @@ def facts_of(ctx: Context, version: Any) -> list[tuple[str, str]]:
         (t("settings.family"), version.family),
         (t("library.licence"), details.licence),
         (t("library.expires"), details.expires),
-        (t("library.owner"), details.owner),
+        (t("library.owner"), ctx.named(details.owner)),
         (t("library.tags"), ", ".join(details.tags)),
         (t("library.size"), f"{t.number(version.bytes / 1e6, 2)} MB"),
         (t("library.hash"), version.sha256),

@@ -60,10 +60,15 @@ def _bounds(calm: list[float], every: tuple[float, ...]) -> tuple[float, float]:
 
 
 def _verdict(tests: list[tuple[int, float]]) -> dict[str, Any] | None:
-    """Say what the held-out pictures tell: still learning, or copying since a step. None while they tell nothing."""
+    """Say what the held-out pictures tell: learning since the first look, copying since the best one, or neither.
+
+    None while they tell nothing. Less than 3 % is what other noise would make of it.
+    """
     if len(tests) < 3:
         return None
     step, best = min(tests, key=lambda each: each[1])
-    last = tests[-1][1]
-    copies = last > best * 1.03 and step < tests[-2][0]  # less than 3 % is what other noise would make of it
-    return {"key": "copies" if copies else "learns", "step": step, "best": best, "last": last}
+    (begun, first), (_, last) = tests[0], tests[-1]
+    if last > best * 1.03 and step < tests[-2][0]:
+        return {"key": "copies", "step": step, "best": best, "last": last}
+    key = "learns" if last < first * 0.97 else "steady"
+    return {"key": key, "step": begun, "best": first, "last": last}
