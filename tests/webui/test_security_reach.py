@@ -64,13 +64,16 @@ def test_no_action_takes_what_somebody_else_sent(studio, name, arguments):
         act(studio, BEN, name, **given)
 
 
-def test_the_audit_does_not_say_where_an_upload_lies(studio):
+@pytest.mark.parametrize("whole", [False, True], ids=["as a script names it", "as a page names it"])
+def test_the_audit_does_not_say_where_an_upload_lies(studio, whole):
     upload = sent(studio, ANN, b"no picture")
     own = studio.datasets.create("mine", owner="Ann", when=WHEN).id
-    act(studio, ANN, "datasets.add_pictures", id=own, uploads=[upload])
+    named = str(studio.home / "uploads" / upload) if whole else upload
+    act(studio, ANN, "datasets.add_pictures", id=own, uploads=[named])
     (entry, *_) = act(studio, BEN, "system.audit", limit=1)
     assert "a.png" in entry.reason
     assert "aaaa" not in entry.reason
+    assert str(studio.home) not in entry.reason
 
 
 def test_a_style_that_one_may_not_export_leaves_in_no_checkpoint_either(draft, waiting):

@@ -197,5 +197,5 @@ LONGEST, MOST = 500, 20
 """Letters of a text and values of a list that the audit keeps."""
 
 _SECRET = {"password", "token"}
-_FOLDER = re.compile("^[0-9a-f]{64}/")
+_FOLDER = re.compile("^(?:/.*/)?[0-9a-f]{64}/")
 """Of an upload, which nobody else has to know: it is all that keeps uploads of an earlier process apart."""
