@@ -166,8 +166,8 @@ def test_what_is_written_about_a_style_stays_when_its_samples_are_drawn(visit):
 def test_the_progress_of_a_picture_is_in_sight_of_the_button_on_a_small_laptop(visit):
     visit.page.set_viewport_size({"width": 1280, "height": 800})
     page = visit.open("/en/create?style=papercut@1")
-    page.get_by_role("button", name="a crown icon").click()
-    page.locator("#stop").scroll_into_view_if_needed()
+    page.get_by_label("papercut, strength in %").first.wait_for()
+    page.locator("#prompt textarea").fill("papercut, a crown icon")
     page.mouse.wheel(0, 2000)
     page.locator("#go").click()
     page.locator("#drawing [role=status]").first.wait_for()
