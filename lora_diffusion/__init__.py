@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lora_diffusion.blocks import preset_names as preset_names
     from lora_diffusion.card import Card as Card
     from lora_diffusion.checking import check_source as check_source
+    from lora_diffusion.choosing import evaluate_run as evaluate_run
     from lora_diffusion.conflicts import ConflictReport as ConflictReport
     from lora_diffusion.conflicts import conflict as conflict
     from lora_diffusion.conflicts import plot_conflict as plot_conflict
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lora_diffusion.embedded import style_names as style_names
     from lora_diffusion.errors import LoraDiffusionError as LoraDiffusionError
     from lora_diffusion.errors import UsageError as UsageError
+    from lora_diffusion.evaluation.choice import Choice as Choice
     from lora_diffusion.evaluation.evaluating import evaluate as evaluate
     from lora_diffusion.evaluation.evaluation import Evaluation as Evaluation
     from lora_diffusion.exporting import Exported as Exported
@@ -88,6 +90,7 @@ _HOMES = {
     "Blend": "generation.blend",
     "Blended": "generation.blend",
     "Card": "card",
+    "Choice": "evaluation.choice",
     "Comment": "library",
     "Comparison": "library",
     "ConflictReport": "conflicts",
@@ -128,6 +131,7 @@ _HOMES = {
     "collapse": "generation.blend",
     "conflict": "conflicts",
     "evaluate": "evaluation.evaluating",
+    "evaluate_run": "choosing",
     "export": "exporting",
     "extract": "extracting",
     "fix_adapter": "files.fix",

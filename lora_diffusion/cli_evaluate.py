@@ -47,7 +47,7 @@ def evaluate(
 
     Of a run (a folder that `train` made) each adapter that it kept is judged, to say which step to use.
     """
-    from lora_diffusion.evaluation.choosing import choose
+    from lora_diffusion.choosing import evaluate_run
     from lora_diffusion.evaluation.design import Design
     from lora_diffusion.evaluation.evaluating import evaluate as judge
     from lora_diffusion.evaluation.writing import require_room, write_evaluation
@@ -72,7 +72,7 @@ def evaluate(
             "on_progress": lambda what, done, total: progress.show(f"evaluate: {what}", done, total),
         }
         other = read_named(against) if against else None
-        found = choose(adapter, **shared) if is_run else judge(read_named(adapter), against=other, **shared)
+        found = evaluate_run(adapter, **shared) if is_run else judge(read_named(adapter), against=other, **shared)
     figures, page = write_evaluation(found, out)
     written = {**found.to_dict(), "path": str(figures), "page": str(page)}
     answer(written, as_json, f"{found.summary()}\nlook at {page}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_diffusion.evaluation.choosing import Candidate, Choice
+from lora_diffusion.evaluation.choice import Candidate, Choice
 from lora_diffusion.evaluation.evidence import Drawn
 from lora_diffusion.evaluation.metric import Metric
 from lora_diffusion.evaluation.metrics import metrics

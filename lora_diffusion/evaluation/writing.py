@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets_tools.storage import require_writable, write_json
-from lora_diffusion.evaluation.choosing import Choice
+from lora_diffusion.evaluation.choice import Choice
 from lora_diffusion.evaluation.evaluation import Evaluation
 from lora_diffusion.evaluation.page import write_page
 from lora_diffusion.evaluation.run_page import write_run_page

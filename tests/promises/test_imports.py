@@ -57,6 +57,7 @@ ALLOWED = {
         "evaluation", "conflicts", "demo", "generation", "files", "outputs", "families", "seeds", "devices", "embedded",
         "errors", "datasets_tools",
     },
+    "lora_diffusion.choosing": {"evaluation", "training", "files", "errors"},
     "lora_diffusion.progress": {"training"},
     "lora_diffusion.demo": {
         "demo", "objectives", "embedded", "errors", "exporting", "merging", "families", "files", "generation",

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from lora_diffusion.choosing import evaluate_run
 from lora_diffusion.cli import run as command
 from lora_diffusion.errors import UsageError
-from lora_diffusion.evaluation.choosing import Candidate, _best, choose
+from lora_diffusion.evaluation.choice import Candidate, best_of
 from lora_diffusion.evaluation.design import Design
 from lora_diffusion.evaluation.evaluating import evaluate
 from lora_diffusion.evaluation.score import Score
@@ -32,7 +33,7 @@ def trained(base, pictures, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def choice(trained):
-    return choose(trained, design=SMALL, precision="no", device="cpu")
+    return evaluate_run(trained, design=SMALL, precision="no", device="cpu")
 
 
 def candidate(step, style, *, able=True, reason="it is close"):
@@ -75,7 +76,7 @@ def test_one_base_model_is_in_memory_at_a_time(trained, monkeypatch):
         most.append(len(alive))
 
     monkeypatch.setattr(Studio, "__init__", counted)
-    choose(trained, design=Design(weights=(1.0,), prompts=2, steps=1), precision="no", device="cpu")
+    evaluate_run(trained, design=Design(weights=(1.0,), prompts=2, steps=1), precision="no", device="cpu")
     assert most == [1, 1, 1]
 
 
@@ -105,24 +106,24 @@ def test_the_page_has_a_card_for_each_and_loads_nothing(choice, tmp_path):
 
 def test_the_first_of_those_that_look_the_same_is_used():
     judged = [candidate(100, 60.0), candidate(200, 88.0), candidate(300, 90.0), candidate(400, 89.0)]
-    best, reason = _best(judged)
+    best, reason = best_of(judged)
     assert (best.step, reason) == (200, "it is close; more steps hardly gain")
 
 
 def test_a_step_that_copies_or_does_not_follow_prompts_is_not_used():
     judged = [candidate(100, 70.0), candidate(200, 95.0, able=False, reason="training pictures are copied")]
-    best, reason = _best(judged)
+    best, reason = best_of(judged)
     assert (best.step, reason) == (100, "it is close; from step 200 on it is worse: training pictures are copied")
 
 
 def test_where_the_last_step_is_the_best_the_reason_says_that_more_may_help():
-    best, reason = _best([candidate(100, 50.0), candidate(200, 70.0)])
+    best, reason = best_of([candidate(100, 50.0), candidate(200, 70.0)])
     assert (best.step, reason) == (200, "it is close; it still grows with the steps")
-    assert _best([candidate(100, 50.0)])[1] == "it is close"
+    assert best_of([candidate(100, 50.0)])[1] == "it is close"
 
 
 def test_none_is_recommended_where_none_will_do():
-    best, reason = _best([candidate(100, 5.0, able=False, reason="it is another style")])
+    best, reason = best_of([candidate(100, 5.0, able=False, reason="it is another style")])
     assert (best, reason) == (None, "at step 100, it is another style")
 
 
@@ -131,7 +132,7 @@ def test_a_run_without_adapters_says_what_to_do(trained, tmp_path):
     shutil.rmtree(tmp_path / "run" / "candidates")
     (tmp_path / "run" / "adapter.safetensors").unlink()
     with pytest.raises(UsageError, match="holds no adapter yet") as error:
-        choose(tmp_path / "run")
+        evaluate_run(tmp_path / "run")
     assert "run.candidates" in error.value.hint
 
 
