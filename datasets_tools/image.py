@@ -312,12 +312,12 @@ def _is_deep(how: object) -> bool:
 def _ends_grey(image: Image.Image) -> bool:
     """Say whether a JPEG ends in the grey that libjpeg fills in for what is missing, without an error, before its end.
 
-    Copies that broke off and were closed by a repair program look so.
+    Copies that broke off and were closed by a repair program look so. One that begins in it lies on a grey ground.
     """
     if not isinstance(image, JpegImageFile) or image.mode != "RGB" or image.height <= _FILLED:
         return False
-    end = image.crop((0, image.height - _FILLED, image.width, image.height))
-    return end.getextrema() == ((128, 128),) * 3
+    begin, end = (image.crop((0, top, image.width, top + _FILLED)) for top in (0, image.height - _FILLED))
+    return end.getextrema() == ((128, 128),) * 3 != begin.getextrema()
 
 
 def _camera_profile(image: Image.Image) -> bytes | None:

@@ -94,6 +94,12 @@ def test_a_jpeg_that_broke_off_and_was_closed_again_is_named():
         assert "cut-short" not in open_picture(whole, at_least=at_least).notes
 
 
+def test_a_jpeg_on_a_grey_ground_is_whole():
+    ground = Image.new("RGB", (320, 240), (128, 128, 128))
+    ground.paste(scene(160, 120), (80, 60))
+    assert open_picture(encoded(ground, "JPEG", quality=90)).notes == ()
+
+
 def test_a_picture_of_one_colour_is_named(tmp_path: Path):
     Image.new("RGBA", (320, 240)).save(tmp_path / "artboard.png")
     Image.new("L", (320, 240), 255).save(tmp_path / "page.jpg")

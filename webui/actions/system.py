@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -43,7 +43,9 @@ def audit(
     limit: Annotated[int, Field(ge=1, le=500)] = 50,
 ) -> list[Event]:
     """List what was done, newest first: by whom, when and why."""
-    return list(at.studio.library.history(about, limit=limit, before=before))
+    told = at.studio.without_places  # events of earlier versions named the folder of an upload
+    events = at.studio.library.history(about, limit=limit, before=before)
+    return [replace(each, reason=told(each.reason)) for each in events]
 
 
 @action(role="approver", writes=False, same_as="library verify")

@@ -122,7 +122,9 @@ class Training:
 
 @action(role="viewer", writes=False, same_as="plan")
 def suggest(at: At, *, set: SetId, quality: Quality = "balanced", name: Name = "", trigger: Trigger = "") -> Suggestion:
-    """Suggest a plan for a set of pictures on the current base model."""
+    """Suggest a plan for a set of pictures on the current base model, for a style of a name that it may have."""
+    if name.strip():
+        require_name(name.strip())
     found = at.studio.datasets.find(set)
     base = act(at.studio, at.user, "bases.current")
     plan = suggest_plan(

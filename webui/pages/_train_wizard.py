@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from lora_diffusion import require_name
 from webui.components import pickable, picked
 from webui.context import Context
 from webui.errors import StudioError
@@ -103,7 +102,7 @@ class Wizard:
         def on(set: str, name: str, trigger: str, request: gr.Request) -> Any:
             if not (name or "").strip() or not (trigger or "").strip():
                 raise ctx.refusal(StudioError(ctx.t("train.name_needed"), hint=ctx.t("train.name_needed_hint")))
-            require_name(name.strip())  # here rather than when all is set for the start
+            ctx.act(request, "train.suggest", set=set, name=name)  # refuses a name here, not when all is set
             return to(3)(set, request)
 
         for number, (back, forth) in enumerate(moves):

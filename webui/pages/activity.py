@@ -1,7 +1,6 @@
 """Activity: what runs and waits, what was done by whom, what it takes on the disk."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -93,8 +92,7 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
 
     def show(before: int, request: gr.Request) -> tuple[str, int]:
         events = ctx.act(request, "system.audit", before=before, limit=SHOWN)
-        told = ctx.studio.without_places  # events of earlier versions named the folder of an upload
-        rows = [(replace(each, reason=told(each.reason)), _did(ctx, each.what)) for each in events]
+        rows = [(each, _did(ctx, each.what)) for each in events]
         return ctx.render("activity_audit", events=rows), events[-1].number if len(events) == SHOWN else 0
 
     def check(request: gr.Request) -> Iterator[str]:
