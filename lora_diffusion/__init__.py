@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     from lora_diffusion.settings import from_text as from_text
     from lora_diffusion.settings import from_toml as from_toml
     from lora_diffusion.settings import to_toml as to_toml
+    from lora_diffusion.training.candidates import kept_adapters as kept_adapters
     from lora_diffusion.training.loop import Trained as Trained
     from lora_diffusion.training.loop import resume as resume
     from lora_diffusion.training.loop import train as train
@@ -132,6 +133,7 @@ _HOMES = {
     "conflict": "conflicts",
     "evaluate": "evaluation.evaluating",
     "evaluate_run": "choosing",
+    "kept_adapters": "training.candidates",
     "export": "exporting",
     "extract": "extracting",
     "fix_adapter": "files.fix",

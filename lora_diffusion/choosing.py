@@ -1,7 +1,6 @@
 """Which step of a run to use: each adapter that it kept is judged in the same way."""
 
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,16 @@ from lora_diffusion.evaluation.choice import Candidate, Choice, best_of
 from lora_diffusion.evaluation.design import Design
 from lora_diffusion.evaluation.evaluating import evaluate
 from lora_diffusion.evaluation.evaluation import Evaluation
-from lora_diffusion.evaluation.subject import OnProgress
-from lora_diffusion.files.adapter import read_adapter
-from lora_diffusion.training.candidates import candidates
+from lora_diffusion.evaluation.subject import OnProgress, silent
+from lora_diffusion.files.safe import open_safe
+from lora_diffusion.training.candidates import kept_adapters
 from lora_diffusion.training.run import Run
 
-__all__ = ["evaluate_run"]
+__all__ = ["AT_FULL_WEIGHT", "evaluate_run"]
 
 
-def _silent(text: str, done: int, total: int) -> None:
-    pass
+AT_FULL_WEIGHT = Design(weights=(1.0,))
+"""What is drawn for a run, where nothing else is asked for: steps are compared at the weight they were trained at."""
 
 
 def evaluate_run(
@@ -29,20 +28,19 @@ def evaluate_run(
     data: str = "",
     held_out: str = "",
     clip: Path | str | None = None,
-    design: Design | None = None,
+    design: Design = AT_FULL_WEIGHT,
     precision: str = "auto",
     device: str = "auto",
     tokenizer: str = "",
-    on_progress: OnProgress = _silent,
+    on_progress: OnProgress = silent,
 ) -> Choice:
     """Judge each adapter that lies in a run directory and say which step to use.
 
-    What is not given is what the plan of the run says. The other arguments are those of `evaluate`; a design that is
-    not given tries weight 1 alone. Raises UsageError for a run without adapters, and what `evaluate` raises.
+    What is not given is what the plan of the run says. The other arguments are those of `evaluate`. Raises RunExists
+    where there is no run, UsageError for one without adapters, and what `evaluate` raises.
     """
     opened = Run.open(Path(run))
-    plan, losses, files = opened.plan, _losses(opened.folder), _files(opened)
-    design = design or Design(weights=(1.0,))
+    plan, losses, files = opened.plan, opened.validation_losses(), _files(opened)
     judged, about = list[Candidate](), dict[str, Any]()
     for number, (step, path) in enumerate(files.items(), 1):
         found = evaluate(
@@ -80,23 +78,16 @@ def _about(found: Evaluation) -> dict[str, Any]:
 
 def _files(run: Run) -> dict[int, Path]:
     """Return the adapters of a run by step, in order."""
-    found = {**dict(candidates(run.best)), **dict(candidates(run.candidates))}
+    found = kept_adapters(run.folder)
     if run.adapter.is_file():
-        found[int(read_adapter(run.adapter).metadata.get("ss_steps", run.plan.run.steps))] = run.adapter
+        step = open_safe(run.adapter).metadata.get("ss_steps", "")
+        found[int(step) if step.isdecimal() else run.plan.run.steps] = run.adapter
     if not found:
         raise UsageError(
             f"{run.folder} holds no adapter yet",
             hint="let it train on: adapters are kept on the way as `run.candidates` says, and at the end",
         )
     return dict(sorted(found.items()))
-
-
-def _losses(folder: Path) -> dict[int, float]:
-    """Return the validation losses of a run by step."""
-    path = folder / "metrics.jsonl"
-    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
-    rows = [json.loads(line) for line in lines if '"validation_loss"' in line]
-    return {row["step"]: row["validation_loss"] for row in rows}
 
 
 def _told(on_progress: OnProgress, which: str) -> OnProgress:

@@ -12,8 +12,6 @@ from lora_diffusion.errors import UsageError
 
 __all__ = ["evaluate"]
 
-_WEIGHTS = "0.4,0.6,0.8,1.0,1.2"
-
 
 def evaluate(
     adapter: Annotated[
@@ -47,7 +45,7 @@ def evaluate(
 
     Of a run (a folder that `train` made) each adapter that it kept is judged, to say which step to use.
     """
-    from lora_diffusion.choosing import evaluate_run
+    from lora_diffusion.choosing import AT_FULL_WEIGHT, evaluate_run
     from lora_diffusion.evaluation.design import Design
     from lora_diffusion.evaluation.evaluating import evaluate as judge
     from lora_diffusion.evaluation.writing import require_room, write_evaluation
@@ -56,23 +54,19 @@ def evaluate(
     is_run = (Path(adapter) / "plan.toml").is_file()
     if is_run and against:
         raise UsageError(f"{adapter} is a run, whose own adapters are compared", hint="leave --against out")
-    tried = _weights(weights or ("1.0" if is_run else _WEIGHTS))
+    usual = AT_FULL_WEIGHT if is_run else Design()
+    tried = _weights(weights) if weights else usual.weights
     design = Design(weights=tried, prompts=prompts, seeds=seeds, steps=steps, seed=seed)
     inputs = [] if is_run else [locate_adapter(each)[0] for each in (adapter, against) if each]
     require_room(out, overwrite=overwrite, inputs=inputs)
     with Progress("evaluate") as progress:
-        shared: dict[str, Any] = {
-            "base": base,
-            "data": data,
-            "held_out": held_out,
-            "clip": clip,
-            "design": design,
-            "precision": precision,
-            "tokenizer": tokenizer,
+        how: dict[str, Any] = {
+            "base": base, "data": data, "held_out": held_out, "clip": clip, "tokenizer": tokenizer,
+            "design": design, "precision": precision,
             "on_progress": lambda what, done, total: progress.show(f"evaluate: {what}", done, total),
-        }
+        }  # fmt: skip
         other = read_named(against) if against else None
-        found = evaluate_run(adapter, **shared) if is_run else judge(read_named(adapter), against=other, **shared)
+        found = evaluate_run(adapter, **how) if is_run else judge(read_named(adapter), against=other, **how)
     figures, page = write_evaluation(found, out)
     written = {**found.to_dict(), "path": str(figures), "page": str(page)}
     answer(written, as_json, f"{found.summary()}\nlook at {page}")

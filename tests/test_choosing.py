@@ -18,6 +18,7 @@ from lora_diffusion.evaluation.studio import Studio
 from lora_diffusion.evaluation.weighing import BestWeight
 from lora_diffusion.evaluation.writing import write_evaluation
 from lora_diffusion.training.loop import train
+from lora_diffusion.training.run import Run
 from tests import tiny
 
 SMALL = Design(weights=(1.0,), prompts=3, steps=2)
@@ -50,20 +51,10 @@ def test_every_adapter_of_a_run_is_judged_as_it_would_be_alone(choice, trained):
         "candidates/step-00000002.safetensors", "candidates/step-00000004.safetensors", "adapter.safetensors",
     ]  # fmt: skip
     for each in choice.candidates:
-        plan = {"base": choice_base(trained), "data": plan_of(trained).data.folder}
-        held = plan_of(trained).validation.folder
-        alone = evaluate(trained / each.file, **plan, held_out=held, design=SMALL, precision="no", device="cpu")
+        plan = Run.open(trained).plan
+        places = {"base": plan.base.path, "data": plan.data.folder, "held_out": plan.validation.folder}
+        alone = evaluate(trained / each.file, **places, design=SMALL, precision="no", device="cpu")
         assert {name: score.to_dict() for name, score in alone.scores.items()} == each.to_dict()["scores"]
-
-
-def plan_of(run):
-    from lora_diffusion.training.run import Run
-
-    return Run.open(run).plan
-
-
-def choice_base(run):
-    return plan_of(run).base.path
 
 
 def test_one_base_model_is_in_memory_at_a_time(trained, monkeypatch):
@@ -84,6 +75,13 @@ def test_the_validation_loss_of_a_step_stands_beside_it(choice, trained):
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     losses = {row["step"]: row["validation_loss"] for row in rows if "validation_loss" in row}
     assert {each.step: each.validation_loss for each in choice.candidates} == losses
+
+
+def test_a_line_that_a_kill_cut_off_is_no_measurement(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as books:
+        books.write('{"step": 7, "validation_loss": 0.')
+    assert sorted(Run.open(tmp_path / "run").validation_losses()) == [2, 4, 6]
 
 
 def test_the_result_is_plain_json_with_what_an_evaluation_has(choice):

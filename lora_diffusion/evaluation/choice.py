@@ -7,6 +7,7 @@ from pathlib import Path
 from lora_diffusion.evaluation.design import Design
 from lora_diffusion.evaluation.evaluation import FORMAT
 from lora_diffusion.evaluation.evidence import Drawn, Given
+from lora_diffusion.evaluation.metric import Metric
 from lora_diffusion.evaluation.metrics import metrics
 from lora_diffusion.evaluation.score import Plain, Score, rounded
 from lora_diffusion.evaluation.weighing import SAME, BestWeight
@@ -35,6 +36,7 @@ class Candidate:
         return None if self.best.value is None else self.scores["style_match"].by_weight[self.best.value]
 
     def to_dict(self) -> dict[str, Plain]:
+        """Return it as plain JSON, without the pictures."""
         return {
             "step": self.step,
             "file": self.file,
@@ -62,6 +64,13 @@ class Choice:
     training: tuple[Given, ...] = field(repr=False, compare=False)
 
     @property
+    def measured(self) -> tuple[Metric, ...]:
+        """The metrics that were measured of any of them, in the order of a page."""
+        return tuple(
+            each for each in metrics() if any(one.scores[each.name].value is not None for one in self.candidates)
+        )
+
+    @property
     def recommendation(self) -> str:
         """The step to use in a sentence."""
         if self.best is None or self.best.best.value is None:
@@ -84,12 +93,11 @@ class Choice:
 
     def summary(self) -> str:
         """Return what a person reads first."""
-        titles = [each for each in metrics() if any(one.scores[each.name].value is not None for one in self.candidates)]
         lines = [self.recommendation]
         for each in self.candidates:
             found = [
                 f"{metric.title.lower()} {score.value:.3g}"
-                for metric in titles
+                for metric in self.measured
                 if (score := each.scores[metric.name]).value is not None
             ]
             loss = [] if each.validation_loss is None else [f"validation loss {each.validation_loss:.4g}"]

@@ -10,15 +10,11 @@ from lora_diffusion.evaluation.gathering import gather
 from lora_diffusion.evaluation.metrics import metrics
 from lora_diffusion.evaluation.score import Score
 from lora_diffusion.evaluation.studio import Studio
-from lora_diffusion.evaluation.subject import OnProgress, subject_of
+from lora_diffusion.evaluation.subject import OnProgress, silent, subject_of
 from lora_diffusion.evaluation.weighing import best_weight
 from lora_diffusion.files.adapter import Adapter, read_adapter
 
 __all__ = ["evaluate"]
-
-
-def _silent(text: str, done: int, total: int) -> None:
-    pass
 
 
 def evaluate(
@@ -33,7 +29,7 @@ def evaluate(
     precision: str = "auto",
     device: str = "auto",
     tokenizer: str = "",
-    on_progress: OnProgress = _silent,
+    on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Draw with an adapter at several weights and measure what it does; no pretrained judge is needed.
 

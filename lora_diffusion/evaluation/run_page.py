@@ -7,7 +7,6 @@ from pathlib import Path
 from lora_diffusion.evaluation.choice import Candidate, Choice
 from lora_diffusion.evaluation.evidence import Drawn
 from lora_diffusion.evaluation.metric import Metric
-from lora_diffusion.evaluation.metrics import metrics
 from lora_diffusion.evaluation.rendering import figure, jpeg, render, shown
 
 __all__ = ["write_run_page"]
@@ -32,7 +31,7 @@ class _Card:
 
 def write_run_page(choice: Choice, path: Path) -> None:
     """Write the page, whole or not at all. Raises DatasetError when `path` cannot be written."""
-    measured = [each for each in metrics() if any(one.scores[each.name].value is not None for one in choice.candidates)]
+    measured = choice.measured
     with_loss = any(each.validation_loss is not None for each in choice.candidates)
     render(
         "run.html.j2",

@@ -6,7 +6,7 @@ from pathlib import Path
 from datasets_tools.storage import remove_file
 from lora_diffusion.training.plan import RunPlan
 
-__all__ = ["candidate_path", "candidates", "forget_after", "is_candidate"]
+__all__ = ["candidate_path", "candidates", "forget_after", "is_candidate", "kept_adapters"]
 
 
 def is_candidate(plan: RunPlan, step: int) -> bool:
@@ -24,6 +24,11 @@ def candidates(folder: Path) -> Iterator[tuple[int, Path]]:
     """Yield step and path of the adapters in a folder, in the order of the steps."""
     for path in sorted(folder.glob("step-*.safetensors")):
         yield int(path.stem.removeprefix("step-")), path
+
+
+def kept_adapters(run: Path) -> dict[int, Path]:
+    """Return the adapters that a run directory holds beside its result, by step, in order."""
+    return dict(sorted(each for name in ("best", "candidates") for each in candidates(run / name)))
 
 
 def forget_after(folder: Path, step: int) -> None:

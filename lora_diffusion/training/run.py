@@ -15,7 +15,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -122,6 +122,15 @@ class Run:
 
     def log(self, row: dict[str, Any]) -> None:
         append_line(self.folder / "metrics.jsonl", json.dumps(row))
+
+    def validation_losses(self) -> dict[int, float]:
+        """Return what was measured on the validation pictures, by step; a line that a kill cut off counts as none."""
+        path, found = self.folder / "metrics.jsonl", dict[int, float]()
+        for line in path.read_text("utf-8").splitlines() if path.is_file() else []:
+            with suppress(ValueError, KeyError):
+                row = json.loads(line)
+                found[row["step"]] = row["validation_loss"]
+        return found
 
     def forget_after(self, step: int) -> None:
         """Drop metrics of steps that a resume runs again, so that every step stands there once."""

@@ -1,10 +1,16 @@
 """Which step of a training: what it kept on its way is compared, and another step becomes the next version."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from tests.webui.test_actions_train import EVE, TIM, TOM, changed, ended, started, suggested
 from webui.actions import act
+from webui.context import Context
 from webui.errors import BadRequest, NotAllowed, NotFound
+from webui.pages._train_steps import table_of
+from webui.text import Text
 from webui.users import User
 
 VIC = User(name="Vic", role="viewer")
@@ -43,6 +49,11 @@ def test_the_steps_are_compared_by_a_job_and_shown_to_everybody(studio, job):
     assert found.best in (None, 2, 4)
     assert all(each.figures[0].name == "style_match" for each in found.compared)
     assert (found.measuring, found.mine, found.page.name) == (None, False, "evaluation.html")
+    table = table_of(Context(studio, Text("de"), "/de"), replace(found, best=2))
+    assert re.findall(r'scope="row">(\d+)', table) == ["2", "4"]
+    assert table.count(Text("de")("steps.recommended")) == 1
+    style = Text("de").number(found.compared[0].figures[0].value)
+    assert f'<td class="number">{Text("de")("review.of_100", n=style)}</td>' in table
 
 
 def test_an_earlier_step_becomes_the_next_version_with_the_origin_of_the_first(studio, job):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from lora_diffusion import kept_adapters
 from webui.actions import At, action
 from webui.actions.jobs import Id, JobRow, row_of
 from webui.actions.review import FORMAT, SHOWN, Figure, figure_of
@@ -54,7 +55,7 @@ def show(at: At, *, id: Id) -> Steps:
     found = _found(_folder(at, job)) if done else {}
     page = _folder(at, job) / "evaluation.html"
     return Steps(
-        kept=tuple(sorted(_kept(at, job))) if done else (),
+        kept=tuple(_kept(at, job)) if done else (),
         compared=tuple(_step(each) for each in found.get("candidates", ())),
         best=found.get("best_step"),
         measuring=_measuring(at, job),
@@ -100,10 +101,7 @@ def take(at: At, *, id: Id, step: Number) -> str:
 
 
 def _kept(at: At, job: Job) -> dict[int, Path]:
-    """Return the adapters beside the result by step."""
-    run = at.studio.home / job.folder
-    files = [path for name in ("best", "candidates") for path in (run / name).glob("step-*.safetensors")]
-    return {int(path.stem.removeprefix("step-")): path for path in files}
+    return kept_adapters(at.studio.home / job.folder)
 
 
 def _folder(at: At, job: Job) -> Path:

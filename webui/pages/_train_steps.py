@@ -8,7 +8,7 @@ from webui.actions.steps import Steps
 from webui.context import Context
 from webui.pages._review_words import percent_of, value_of
 
-__all__ = ["choose_step"]
+__all__ = ["choose_step", "table_of"]
 
 
 def choose_step(ctx: Context, id: gr.State) -> None:
@@ -34,7 +34,7 @@ def choose_step(ctx: Context, id: gr.State) -> None:
         return [
             gr.update(visible=True),
             now,
-            gr.skip() if same else _table(ctx, found),
+            gr.skip() if same else table_of(ctx, found),
             ctx.render("review_measuring", row=found.measuring),
             gr.skip() if same else gr.update(visible=found.mine and not busy, value=t(again)),
             gr.skip() if same else gr.update(visible=found.mine),
@@ -59,7 +59,8 @@ def _choices(ctx: Context, found: Steps) -> Any:
     return gr.update(choices=[(ctx.t("steps.option", n=ctx.t.number(each)), each) for each in found.kept], value=value)
 
 
-def _table(ctx: Context, found: Steps) -> str:
+def table_of(ctx: Context, found: Steps) -> str:
+    """Return the steps with what was found of each, as HTML."""
     t = ctx.t
     figures = found.compared[0].figures if found.compared else ()
     losses = any(each.validation_loss is not None for each in found.compared)
