@@ -362,7 +362,7 @@ _TOASTS = ("error", "warning", "info", "success", "close", "kind", "lost")
 def _head(language: str) -> str:
     from webui.theme import roles
 
-    script = (Path(__file__).parent / "head.js").read_text("utf-8")
+    script = "".join((Path(__file__).parent / name).read_text("utf-8") for name in ("head.js", "stream.js"))
     icon = "<link rel='icon' href='/favicon.ico' type='image/svg+xml'>"
     style = f"<style>{_NAVIGATION}\n{roles()}</style>"
     t = Text(language)
