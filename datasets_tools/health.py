@@ -87,6 +87,7 @@ TITLES = {
     "link-refused": "Links that are not followed",
     "table-unused": "Tables that are not read",
     "other-files": "Files that are not used",
+    "hidden-files": "Hidden files and folders",
 }
 
 

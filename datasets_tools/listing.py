@@ -13,6 +13,7 @@ from datasets_tools.finding import Finding, blocks, notes, warns
 from datasets_tools.manifest import leaves, name_order
 from datasets_tools.metadata import is_metadata
 from datasets_tools.sniff import PICTURE_SUFFIXES, kind_of
+from datasets_tools.undo import FOLDER as UNDO_FOLDER
 
 __all__ = ["Listing", "list_folder", "no_images"]
 
@@ -36,7 +37,7 @@ class Listing:
 
 
 def list_folder(folder: Path, *, skip: Sequence[Path] = ()) -> Listing:
-    """List a folder and what is below it. Hidden files are ignored, links that lead out are refused.
+    """List a folder and what is below it. What is hidden is left out with a note, links that lead out are refused.
 
     Folders in `skip` are not entered: masks, or pictures held out, may lie inside.
     Raises NoImages where the folder does not exist; one without pictures is the caller's to judge (`no_images`).
@@ -46,7 +47,8 @@ def list_folder(folder: Path, *, skip: Sequence[Path] = ()) -> Listing:
     texts: list[str] = []
     others: list[str] = []
     findings: list[Finding] = []
-    for file in _files(root, {path.resolve() for path in skip}, findings):
+    hidden: list[str] = []
+    for file in _files(root, {path.resolve() for path in skip}, findings, hidden):
         suffix = PurePosixPath(file).suffix.lower()
         if suffix in PICTURE_SUFFIXES:
             pictures.append(file)
@@ -61,6 +63,7 @@ def list_folder(folder: Path, *, skip: Sequence[Path] = ()) -> Listing:
     pictures.sort(key=name_order)
     findings += _same_names(pictures)
     findings += _leftovers(others)
+    findings += _left_out(hidden)
     return Listing(
         folder=root,
         pictures=tuple(pictures),
@@ -114,10 +117,14 @@ def _near_name(folder: Path) -> Path | None:
     return missing.parent / lower[near[0]] if near else None
 
 
-def _files(root: Path, skip: Collection[Path], findings: list[Finding]) -> Iterator[str]:
+def _files(root: Path, skip: Collection[Path], findings: list[Finding], hidden: list[str]) -> Iterator[str]:
     inside = root.resolve()
     for parent, folders, names in os.walk(root, onerror=lambda error: findings.append(_closed(root, error))):
-        folders[:] = sorted(name for name in folders if _is_entered(name) and Path(parent, name).resolve() not in skip)
+        at = Path(parent).relative_to(root)
+        folders[:] = sorted(name for name in folders if Path(parent, name).resolve() not in skip)
+        hidden += [f"{(at / name).as_posix()}/" for name in folders if not _is_entered(name) and name != UNDO_FOLDER]
+        hidden += [(at / name).as_posix() for name in names if _ignored(name) and _claims_picture(name)]
+        folders[:] = [name for name in folders if _is_entered(name)]
         links = [name for name in folders if Path(parent, name).is_symlink()]
         for name in (*links, *sorted(name for name in names if not _ignored(name))):
             path = Path(parent, name)
@@ -155,6 +162,11 @@ def _is_entered(name: str) -> bool:
     return not name.startswith(".") and name.lower() not in _IGNORED_FOLDERS
 
 
+def _claims_picture(name: str) -> bool:
+    """Say whether a hidden file may be a picture; macOS writes a `._` file for each one, which is none."""
+    return not name.startswith("._") and PurePosixPath(name).suffix.lower() in PICTURE_SUFFIXES
+
+
 def _is_picture(path: Path) -> bool:
     """Say whether a file without a picture's name holds one: some programs save without an ending."""
     try:
@@ -176,10 +188,22 @@ def _same_names(files: Sequence[str]) -> Iterator[Finding]:
 
 def _leftovers(others: Sequence[str]) -> Iterator[Finding]:
     if others:
-        named = ", ".join(others[:_NAMED]) + (f" and {len(others) - _NAMED} more" if len(others) > _NAMED else "")
         files = "files are" if len(others) > 1 else "file is"
-        reason = f"{len(others)} other {files} not used: {named}"
+        reason = f"{len(others)} other {files} not used: {_some(others)}"
         yield notes("other-files", "", reason, "nothing, if they are not pictures")
+
+
+def _left_out(hidden: Sequence[str]) -> Iterator[Finding]:
+    if hidden:
+        shown = sorted(name.encode("utf-8", "replace").decode("utf-8") for name in hidden)
+        reason = f"hidden, or kept by a system for itself, and therefore left out: {_some(shown)}"
+        yield notes(
+            "hidden-files", "", reason, "nothing, if they are not pictures of the set; else give them another name"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _unread_table(file: str) -> Finding:

@@ -21,9 +21,10 @@ from datasets_tools.errors import DatasetError, InvalidManifest
 from datasets_tools.manifest import leaves
 from datasets_tools.storage import remove_file, write_bytes, write_json
 
-__all__ = ["Entry", "change_files", "history", "locked", "require_places", "undo_last"]
+__all__ = ["FOLDER", "Entry", "change_files", "history", "locked", "require_places", "undo_last"]
 
-_FOLDER = ".captions"
+FOLDER = ".captions"
+"""What undoing needs lies in this folder beside the pictures."""
 _PATIENCE = 10.0  # seconds to wait for another process; an edit of 10,000 files takes about as long
 
 
@@ -67,7 +68,7 @@ def locked(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     try:
-        lock = FileLock(Path(folder, _FOLDER, ".lock"), timeout=_PATIENCE)
+        lock = FileLock(Path(folder, FOLDER, ".lock"), timeout=_PATIENCE)
         lock.acquire()
     except Timeout:
         reason = f"the captions of {folder} are being changed by another process"
@@ -192,11 +193,11 @@ def _sha256(data: bytes) -> str:
 
 
 def _path(folder: Path, number: int) -> Path:
-    return folder / _FOLDER / f"{number:06}.json"
+    return folder / FOLDER / f"{number:06}.json"
 
 
 def _numbers(folder: Path) -> list[int]:
-    return sorted(int(path.stem) for path in (folder / _FOLDER).glob("*.json") if path.stem.isdecimal())
+    return sorted(int(path.stem) for path in (folder / FOLDER).glob("*.json") if path.stem.isdecimal())
 
 
 def _records(folder: Path, *, newest_first: bool = False) -> Iterator[_Record]:

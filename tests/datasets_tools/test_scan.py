@@ -79,13 +79,27 @@ def test_nothing_is_left_out_without_being_listed(tmp_path):
     assert "clip.mp4" in finding.reason
 
 
-def test_hidden_files_and_the_litter_of_systems_are_ignored(tmp_path):
+def test_the_litter_of_systems_is_ignored(tmp_path):
     photos(tmp_path, 1)
-    for name in (".hidden.png", "._photo 00.png", "Thumbs.db", "desktop.ini", "__MACOSX/x.png", ".cache/y.png"):
+    for name in ("._photo 00.png", ".DS_Store", "Thumbs.db", "desktop.ini", "~$notes.docx", ".captions/000001.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"litter")
     scanned = scan_folder(tmp_path)
     assert scanned.findings == ()
+    assert len(scanned.manifest.records) == 1
+
+
+def test_what_is_hidden_is_left_out_and_listed(tmp_path):
+    photos(tmp_path, 1)
+    photos(tmp_path / "masks", 1)
+    (tmp_path / "masks").rename(tmp_path / ".masks")
+    for name in (".hidden.png", "__MACOSX/x.png", ".cache/y.png", "tiger/.two.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"litter")
+    scanned = scan_folder(tmp_path, skip=[tmp_path / ".masks"])
+    (finding,) = scanned.findings
+    assert (finding.code, finding.severity) == ("hidden-files", "notes")
+    assert finding.reason.endswith(": .cache/, .hidden.png, __MACOSX/, tiger/.two.jpg")
     assert len(scanned.manifest.records) == 1
 
 
