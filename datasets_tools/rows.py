@@ -95,6 +95,11 @@ def _csv_rows(text: str, file: str) -> Iterator[Row]:
         for cells in reader:
             if header is None and cells:
                 header = _columns(cells)
+                if twice := next((name for at, name in enumerate(header) if name and name in header[:at]), ""):
+                    raise InvalidManifest(
+                        f'{file}, line {first} names the column "{twice}" twice',
+                        hint="rename one of them, or delete it",
+                    )
             elif header is not None and any(cells):
                 if any(cells[len(header) :]):
                     raise InvalidManifest(

@@ -159,6 +159,15 @@ def test_a_comma_without_quotes_is_named_by_line_instead_of_cutting_the_caption(
     assert "double quotes" in finding.remedy
 
 
+def test_a_column_that_is_there_twice_is_refused_instead_of_one_of_them_winning(tmp_path):
+    write(tmp_path, metadata_dot_csv="file_name,text, Text\na.png,a fox,a house\n")
+    captions = found(tmp_path, ["a.png"])
+    assert texts(captions) == {}
+    (finding,) = captions.findings
+    assert (finding.code, finding.severity) == ("metadata-invalid", "blocks")
+    assert 'metadata.csv, line 1 names the column "text" twice' in finding.reason
+
+
 def test_rights_come_from_their_own_file_and_say_nothing_about_captions(tmp_path):
     write(
         tmp_path, rights_dot_csv="file_name,owner,license,source,consent,expires\na.png,Ada,CC0,shop,mail,2030-12-31\n"
