@@ -17,12 +17,12 @@ from lora_diffusion import (
     LoraDiffusionError,
     join_prompt,
     reusable_settings,
-    split_prompt,
 )
 from lora_diffusion import samplers as known_samplers
 from webui.actions import At, action
-from webui.actions.bases import path_of, purpose_of
+from webui.actions.bases import path_of
 from webui.errors import BadRequest
+from webui.reusing import MAX_WEIGHT, again
 
 __all__ = ["Id", "Settings", "Side", "Style", "Text", "Uploaded"]
 
@@ -30,7 +30,7 @@ Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Text = Annotated[str, Field(max_length=4000)]
 Side = Annotated[int, Field(ge=0, le=2048, multiple_of=8)]
 Uploaded = Annotated[str, Field(max_length=500)]
-Weight = Annotated[float, Field(ge=-2, le=2)]
+Weight = Annotated[float, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT)]
 MAX_STYLES, MAX_GRID = 8, 64
 
 
@@ -225,8 +225,8 @@ def reuse(at: At, *, upload: Uploaded = "", id: Id | Literal[""] = "") -> dict[s
     """Return the settings inside a PNG that was made here or by another program, or of a picture of the library."""
     if id:
         picture = at.studio.library.picture(id)
-        return _again(at, {**picture.settings, "adapters": dict(picture.adapters)})
-    return _again(at, asdict(reusable_settings(at.studio.upload(upload, at.user))))
+        return again(at, {**picture.settings, "adapters": dict(picture.adapters)})
+    return again(at, asdict(reusable_settings(at.studio.upload(upload, at.user))))
 
 
 @action(role="viewer", writes=False)
@@ -285,24 +285,4 @@ def as_text(at: At, *, prompt: Text, styles: Styles = ()) -> str:
 @action(role="viewer", writes=False)
 def from_text(at: At, *, text: Annotated[str, Field(max_length=6000)]) -> dict[str, Any]:
     """Take <lora:name:0.8> out of a prompt and return the styles of the library that it names."""
-    return _again(at, {"prompt": text})
-
-
-def _again(at: At, said: dict[str, Any]) -> dict[str, Any]:
-    """Return settings as `draw` takes them, with the styles that this library has."""
-    prompt, tags = split_prompt(str(said.get("prompt", "")))
-    weights = {tag.name: tag.unet for tag in tags} | dict(said.get("adapters") or {})
-    styles, missing = [], []
-    for name, weight in weights.items():
-        try:
-            version = at.studio.library.version(name)
-            styles.append({"ref": version.ref, "weight": max(-2.0, min(2.0, float(weight)))})
-        except LoraDiffusionError:
-            missing.append(name)
-    known = {key: said[key] for key in _REUSED if said.get(key) is not None}
-    if known.get("width") and known.get("height"):
-        known["purpose"] = purpose_of(at, known["width"], known["height"])
-    return {"prompt": prompt, **known, "styles": styles, "missing": missing}
-
-
-_REUSED = ("negative", "seed", "width", "height", "steps", "guidance", "sampler")
+    return again(at, {"prompt": text})

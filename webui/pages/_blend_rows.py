@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.pages._styles import kept, percent
 
 __all__ = ["ROWS", "BlendRows"]
 
@@ -20,9 +21,10 @@ COURSES = {"whole": "", "first": "0-0.5", "last": "0.5-1", "rising": "0:0,1:1", 
 
 @dataclass(frozen=True)
 class BlendRows:
-    """A picker and a row for each style that is picked."""
+    """A picker and a row for each style that is picked. `placed` are the styles that the rows belong to."""
 
     picker: gr.Dropdown
+    placed: gr.State
     groups: list[gr.Group]
     titles: list[gr.HTML]
     fields: list[Any]
@@ -46,14 +48,20 @@ class BlendRows:
                     fields.append(
                         gr.Dropdown(label=t("blend.where"), choices=presets, value="", scale=2, min_width=180)
                     )
-                    courses = [(t(f"blend.course_{name}"), value) for name, value in COURSES.items()]
-                    fields.append(gr.Dropdown(label=t("blend.when"), choices=courses, value="", scale=2, min_width=180))
+                    fields.append(
+                        gr.Dropdown(label=t("blend.when"), choices=_courses(ctx), value="", scale=2, min_width=180)
+                    )
             groups.append(group)
-        return cls(picker, groups, titles, fields)
+        return cls(picker, gr.State([]), groups, titles, fields)
 
     @property
     def inputs(self) -> list[Any]:
         return [self.picker, *self.fields]
+
+    @property
+    def outputs(self) -> list[Any]:
+        """What `filled` fills in."""
+        return [self.picker, self.placed, *self.fields]
 
     def mix(self, refs: Sequence[str] | None, values: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the styles as actions take them; a muted one, or one beside a solo, is at 0."""
@@ -69,13 +77,24 @@ class BlendRows:
             for ref, (weight, mute, solo, blocks, course) in zip(refs or [], rows, strict=True)
         ]
 
-    def shown(self, ctx: Context, request: gr.Request, refs: Sequence[str] | None) -> list[Any]:
-        """Return updates of groups and titles for the styles that are picked."""
-        known = {each.ref: each for each in ctx.act(request, "library.list", every=True)}
-        picked = [known[ref] for ref in refs or [] if ref in known]
-        groups = [gr.update(visible=number < len(picked)) for number in range(ROWS)]
-        titles = [ctx.render("blend_title", version=version, src=ctx.thumbnail(version)) for version in picked]
-        return [*groups, *titles, *[gr.update()] * (ROWS - len(picked))]
+    def bind(self, ctx: Context) -> None:
+        """Let the rows follow what is picked: each style keeps its row's values while others come and go."""
+
+        def follow(request: gr.Request, refs: list[str], placed: list[str], *values: Any) -> list[Any]:
+            known = {each.ref: each for each in ctx.act(request, "library.list", every=True)}
+            refs = [ref for ref in refs or [] if ref in known]
+            groups = [gr.update(visible=number < len(refs)) for number in range(ROWS)]
+            titles: list[Any] = [gr.update()] * ROWS
+            fields: list[Any] = [gr.update()] * len(self.fields)
+            for number, version in enumerate(known[ref] for ref in refs):
+                titles[number] = ctx.render("blend_title", version=version, src=ctx.thumbnail(version))
+            if refs != placed:
+                rows = [values[at : at + EACH] for at in range(0, len(values), EACH)]
+                fields = _fields(ctx, request, kept(refs, placed, rows, lambda ref: _fresh(known[ref])))
+            return [refs, *groups, *titles, *fields]
+
+        outputs = [self.placed, *self.groups, *self.titles, *self.fields]
+        ctx.on(self.picker.change, follow, [self.picker, self.placed, *self.fields], outputs, show_progress="hidden")
 
     def filled(self, ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
         """Return updates of picker and fields that show a mix."""
@@ -83,17 +102,33 @@ class BlendRows:
         choices = [(f"{each.name} · {ctx.t(f'common.{each.stage}')}", each.ref) for each in versions]
         known = {ref for _, ref in choices}
         wanted = [each for each in styles if each["ref"] in known][:ROWS]
-        presets = [(ctx.t("blend.everywhere"), "")]
-        for each in ctx.act(request, "blend.presets"):
-            presets.append((ctx.t(f"blend.preset_{each.name.replace('-', '_')}"), each.name))
-        fields: list[Any] = []
-        for number in range(ROWS):
-            one = wanted[number] if number < len(wanted) else None
-            fields += [
-                gr.update(value=round(100 * one["weight"])) if one else gr.update(),
-                False,
-                False,
-                gr.update(choices=presets, value=one.get("blocks", "") if one else ""),
-                one.get("schedule", "") if one else "",
-            ]
-        return [gr.update(choices=choices, value=[each["ref"] for each in wanted]), *fields]
+        rows = [
+            (percent(each["weight"]), False, False, each.get("blocks", ""), each.get("schedule", "")) for each in wanted
+        ]
+        refs = [each["ref"] for each in wanted]
+        return [gr.update(choices=choices, value=refs), refs, *_fields(ctx, request, rows)]
+
+
+def _fresh(version: Any) -> tuple[Any, ...]:
+    return percent(version.details.weight), False, False, "", ""
+
+
+def _fields(ctx: Context, request: gr.Request, rows: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return updates of all fields that show these rows; those that are not in use begin anew."""
+    presets, courses = [(ctx.t("blend.everywhere"), "")], _courses(ctx)
+    for each in ctx.act(request, "blend.presets"):
+        presets.append((ctx.t(f"blend.preset_{each.name.replace('-', '_')}"), each.name))
+    fields: list[Any] = []
+    for strength, mute, solo, blocks, course in [*rows, *[(100, False, False, "", "")] * (ROWS - len(rows))]:
+        fields += [gr.update(value=strength), mute, solo, _choosing(presets, blocks), _choosing(courses, course)]
+    return fields
+
+
+def _courses(ctx: Context) -> list[tuple[str, str]]:
+    return [(ctx.t(f"blend.course_{name}"), value) for name, value in COURSES.items()]
+
+
+def _choosing(choices: Sequence[tuple[str, str]], value: str) -> Any:
+    """Return an update of a list; what it does not offer, of a recipe or a picture, is offered as it is written."""
+    known = value in {each for _, each in choices}
+    return gr.update(choices=[*choices, *([] if known else [(value, value)])], value=value)

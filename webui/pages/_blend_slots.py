@@ -7,6 +7,7 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._blend_rows import BlendRows
+from webui.pages._losses import warn_of_losses
 from webui.users import allows
 
 __all__ = ["Slots"]
@@ -53,6 +54,7 @@ class Slots:
             if not asked.get("from"):
                 return filled(request, said, [], ctx.act(request, "blend.suggest"))
             found = ctx.act(request, "pictures.reuse", id=asked["from"])
+            warn_of_losses(ctx, found, mixes=True)
             picker, *fields = rows.filled(ctx, request, found["styles"])
             return [found.get("prompt") or gr.update(), picker["value"], picker, *fields]
 
@@ -74,7 +76,7 @@ class Slots:
             return filled(request, said, known, styles)
 
         quiet = {"show_progress": "hidden"}
-        outputs, given = [prompt, self.before, *rows.inputs], [prompt, self.before]
+        outputs, given = [prompt, self.before, *rows.outputs], [prompt, self.before]
         ctx.on(page.load, arrive, prompt, outputs, **quiet)
         ctx.on(rows.picker.input, pick, [*given, rows.picker], given, **quiet)
         ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from markupsafe import escape
 
 from webui.context import Context
 from webui.errors import BadRequest
 from webui.pages._create_more import More
 from webui.pages._create_words import Words
+from webui.pages._losses import warn_of_losses
 from webui.pages._styles import StyleRows
 
 __all__ = ["Form"]
@@ -46,7 +46,7 @@ class Form:
             stop = gr.Button(t("create.stop"), elem_id="stop")
         more = More.build(ctx)
         with gr.Accordion(t("create.text_form"), open=False):
-            text = gr.Textbox(label=t("create.text"), info=t("create.text_info"), lines=2, max_length=6000)
+            text = gr.Textbox(label=t("create.text"), info=t("create.text_info"), lines=1, max_lines=4, max_length=6000)
         with gr.Accordion(t("create.drop"), open=False):
             dropped = gr.File(label=t("create.drop_label"), file_types=[".png"], type="filepath")
         return cls(
@@ -62,8 +62,7 @@ class Form:
     @property
     def filled(self) -> list[Any]:
         """What `shown` fills in."""
-        styles = [self.styles.picker, *self.styles.sliders]
-        return [self.prompt, self.words.before, *styles, self.purpose, *self.more.fields]
+        return [self.prompt, self.words.before, *self.styles.fields, self.purpose, *self.more.fields]
 
     def settings(self, ctx: Context, request: gr.Request, values: tuple[Any, ...]) -> dict[str, Any]:
         """Return what the fields hold as `pictures.draw` takes it."""
@@ -78,16 +77,14 @@ class Form:
 
     def shown(self, ctx: Context, request: gr.Request, said: dict[str, Any]) -> list[Any]:
         """Return updates of `filled` that show settings; what these do not say stays as it is."""
-        if said.get("missing"):
-            missing = escape(", ".join(said["missing"]))  # of a picture from anywhere; a message is markup
-            gr.Warning(ctx.t("create.missing", styles=missing))
-        picker, *sliders = self.styles.filled(ctx, request, said.get("styles", []))
+        warn_of_losses(ctx, said, mixes=False)
+        picker, *strengths = self.styles.filled(ctx, request, said.get("styles", []))
         prompts, purpose = said.get("prompt", gr.update()), said.get("purpose", gr.update())
         if "purpose" in said:
             had = {name: said[name] for name in ("width", "height")}
             if ctx.act(request, "bases.size", purpose=purpose) != had:
                 gr.Warning(ctx.t("create.other_size", **had))
-        return [prompts, picker["value"], picker, *sliders, purpose, *self.more.filled(ctx, request, said)]
+        return [prompts, picker["value"], picker, *strengths, purpose, *self.more.filled(ctx, request, said)]
 
     def bind(self, ctx: Context, page: gr.Blocks) -> None:
         """Let text and fields follow each other, and a dropped picture bring its settings."""
@@ -105,7 +102,8 @@ class Form:
 
         self.words.bind(ctx, page, self.prompt, self.styles.picker)
         quiet = {"show_progress": "hidden"}
-        for event in (self.prompt.change, self.styles.picker.change, *(each.release for each in self.styles.sliders)):
+        written = ctx.on(self.text.submit, from_text, self.text, self.filled, **quiet)
+        reused = ctx.on(self.dropped.upload, reuse, self.dropped, self.filled, **quiet)
+        moved = [each.release for each in self.styles.sliders]
+        for event in (self.prompt.change, self.styles.settled.then, written.then, reused.then, *moved):
             ctx.on(event, read, seen, [self.text, self.words.ticks], trigger_mode="always_last", **quiet)
-        ctx.on(self.text.submit, from_text, self.text, self.filled, **quiet)
-        ctx.on(self.dropped.upload, reuse, self.dropped, self.filled, **quiet)

@@ -77,5 +77,5 @@ class More:
             gr.update() if seed is None else seed,
             gr.update() if seed is None else True,
             gr.update(),
-            gr.update(),
+            said.get("strength", gr.update()),
         ]

@@ -1,14 +1,16 @@
 """Rows of styles with sliders, which Create and Blend share: eight are built, those in use are shown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import gradio as gr
 
 from webui.context import Context
 
-__all__ = ["ROWS", "StyleRows"]
+__all__ = ["ROWS", "StyleRows", "kept", "percent"]
+
+T = TypeVar("T")
 
 ROWS = 8
 EVERYDAY, EXPERT = (0, 150), (-200, 200)
@@ -17,11 +19,14 @@ EVERYDAY, EXPERT = (0, 150), (-200, 200)
 
 @dataclass(frozen=True)
 class StyleRows:
-    """A picker of styles and a slider for each that is picked."""
+    """A picker of styles and a slider for each that is picked. `placed` are the styles that the sliders belong to."""
 
     picker: gr.Dropdown
     sliders: list[gr.Slider]
     expert: gr.Checkbox
+    placed: gr.State
+    settled: Any
+    """The event after which the sliders are those of the styles that were picked."""
 
     @classmethod
     def build(cls, ctx: Context) -> "StyleRows":
@@ -32,12 +37,11 @@ class StyleRows:
             gr.Slider(*EVERYDAY, value=100, step=5, visible=False, interactive=True, label=ctx.t("styles.weight"))
             for _ in range(ROWS)
         ]
-        expert = gr.Checkbox(label=ctx.t("styles.expert"), value=False, visible=False)
-        rows = cls(picker, sliders, expert)
-        inputs, outputs = [picker, expert, *sliders], [expert, *sliders]
-        for event in (picker.change, expert.input):
-            ctx.on(event, rows._shown(ctx), inputs, outputs, show_progress="hidden")
-        return rows
+        expert, placed = gr.Checkbox(label=ctx.t("styles.expert"), value=False, visible=False), gr.State([])
+        given = [picker, placed, expert, *sliders]
+        settled = ctx.on(picker.change, _follow(ctx), given, [placed, expert, *sliders], show_progress="hidden")
+        ctx.on(expert.input, _reach, [expert, *sliders], sliders, show_progress="hidden")
+        return cls(picker, sliders, expert, placed, settled)
 
     def choices(self, ctx: Context, request: gr.Request) -> list[tuple[str, str]]:
         """Return the styles that can be picked, retired ones left out, approved ones first."""
@@ -49,31 +53,57 @@ class StyleRows:
         """Return the styles as actions take them; 100 % is a weight of 1."""
         return [{"ref": ref, "weight": weight / 100} for ref, weight in zip(refs or [], weights, strict=False)]
 
+    @property
+    def fields(self) -> list[Any]:
+        """What `filled` fills in."""
+        return [self.picker, self.placed, self.expert, *self.sliders]
+
     def filled(self, ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
-        """Return updates of picker and sliders that show these styles."""
+        """Return updates of `fields` that show these styles, with sliders that reach as far as they have to."""
         choices = self.choices(ctx, request)
         known = {ref for _, ref in choices}
         wanted = [each for each in styles if each["ref"] in known][:ROWS]
-        values = [round(100 * each["weight"]) for each in wanted]
-        sliders = [gr.update(value=value) for value in values] + [gr.update()] * (ROWS - len(values))
-        return [gr.update(choices=choices, value=[each["ref"] for each in wanted]), *sliders]
+        refs, values = [each["ref"] for each in wanted], [percent(each["weight"]) for each in wanted]
+        return [gr.update(choices=choices, value=refs), refs, *_strong_enough(values)]
 
-    def _shown(self, ctx: Context) -> Any:
-        def show(request: gr.Request, refs: list[str], expert: bool, *weights: float) -> list[Any]:
-            versions = {each.ref: each for each in ctx.act(request, "library.list", every=True)}
-            low, high = EXPERT if expert else EVERYDAY
-            updates: list[Any] = [gr.update(visible=bool(refs))]
-            for number, weight in enumerate(weights):
-                version = versions.get(refs[number]) if number < len(refs or []) else None
-                updates.append(
-                    gr.update(
-                        visible=version is not None,
-                        label=ctx.t("styles.weight_of", style=version.name) if version else ctx.t("styles.weight"),
-                        minimum=low,
-                        maximum=high,
-                        value=min(high, max(low, weight)),
-                    )
-                )
-            return updates
 
-        return show
+def percent(weight: float | None) -> float:
+    """Return a weight as a slider shows it; a style without a preferred one works at 100."""
+    return 100 if weight is None else max(EXPERT[0], min(EXPERT[1], round(100 * weight, 2)))
+
+
+def kept(refs: Sequence[str], before: Sequence[str], rows: Sequence[T], fresh: Callable[[str], T]) -> list[T]:
+    """Return the rows of the styles that are picked now, each with what it had while others came and went."""
+    had = dict(zip(before, rows, strict=False))
+    return [had[ref] if ref in had else fresh(ref) for ref in refs]
+
+
+def _strong_enough(values: Sequence[float]) -> list[Any]:
+    """Return updates of the expert's box and of the sliders; strengths beyond those of every day open their range."""
+    everyday = all(EVERYDAY[0] <= value <= EVERYDAY[1] for value in values)
+    reach = {} if everyday else {"minimum": EXPERT[0], "maximum": EXPERT[1]}
+    sliders = [gr.update(value=value, **reach) for value in values] + [gr.update()] * (ROWS - len(values))
+    return [gr.update() if everyday else gr.update(value=True), *sliders]
+
+
+def _reach(expert: bool, *weights: float) -> list[Any]:
+    low, high = EXPERT if expert else EVERYDAY
+    return [gr.update(minimum=low, maximum=high, value=min(high, max(low, weight))) for weight in weights]
+
+
+def _follow(ctx: Context) -> Callable[..., list[Any]]:
+    def follow(request: gr.Request, refs: list[str], placed: list[str], expert: bool, *weights: float) -> list[Any]:
+        """Show the sliders of the styles that are picked. Where they are there already their values stay untouched."""
+        refs, versions = refs or [], {each.ref: each for each in ctx.act(request, "library.list", every=True)}
+        names = [versions[ref].name if ref in versions else ref for ref in refs]
+        labels = [ctx.t("styles.weight_of", style=name) for name in names]
+        shown = [{"visible": True, "label": label} for label in labels] + [{"visible": False}] * (ROWS - len(refs))
+        updates: list[Any] = [gr.update()] * (ROWS + 1)
+        if refs != placed:
+            values = kept(refs, placed, weights, lambda ref: percent(versions[ref].details.weight))
+            updates = _strong_enough(values)
+        box, *sliders = updates
+        box = {**box, "visible": bool(refs)}
+        return [refs, box, *({**slider, **more} for slider, more in zip(sliders, shown, strict=True))]
+
+    return follow

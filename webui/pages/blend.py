@@ -36,10 +36,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
                 gr.HTML(ctx.render("section", title=t("blend.freeze_title"), text=t("blend.freeze_info")))
                 _blend_freeze.build(ctx, page, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
 
-    def show(refs: list[str], request: gr.Request) -> list[Any]:
-        return rows.shown(ctx, request, refs)
-
-    ctx.on(rows.picker.change, show, rows.picker, [*rows.groups, *rows.titles], show_progress="hidden")
+    rows.bind(ctx)
     slots.bind(ctx, page, rows, picture.prompt)
     picture.bind(ctx, rows)
 

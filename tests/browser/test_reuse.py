@@ -1,0 +1,56 @@
+"""Strengths stay with their styles: out of a text, and while other styles come and go."""
+
+from playwright.sync_api import expect
+
+PATIENCE = 30_000
+"""Milliseconds for what takes a second on an idle machine."""
+
+
+def text_of(visit):
+    """Open Create and wait until the page has filled itself: what is typed sooner may be written over."""
+    page = visit.open("/en/create")
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator("button.label-wrap", has_text="As text, for other programs").click()
+    return page, page.get_by_label("Prompt with styles")
+
+
+def test_a_strong_style_in_a_text_stays_as_strong(visit):
+    page, text = text_of(visit)
+    strength = page.get_by_role("spinbutton", name="papercut, strength in %")
+    for written, shown in (("1.8", "180"), ("-0.5", "-50"), ("3", "200")):
+        text.fill(f"a crown <lora:papercut:{written}>")
+        text.press("Enter")
+        expect(strength).to_have_value(shown, timeout=PATIENCE)
+        expect(text).to_have_value(f"a crown <lora:papercut:{int(shown) / 100:g}>", timeout=PATIENCE)
+    expect(page.get_by_text("Stronger than 200 %")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_style_keeps_its_strength_while_others_come_and_go(visit):
+    page, text = text_of(visit)
+    text.fill("a crown <lora:papercut:0.5> <lora:blueprint:1.2>")
+    text.press("Enter")
+    papercut, blueprint = (
+        page.get_by_role("spinbutton", name=f"{name}, strength in %") for name in ("papercut", "blueprint")
+    )
+    expect(papercut).to_have_value("50", timeout=PATIENCE)
+    page.locator(".token-remove").first.click()
+    expect(papercut).to_have_count(0, timeout=PATIENCE)
+    expect(blueprint).to_have_value("120")
+    expect(text).to_have_value("a crown <lora:blueprint:1.2>", timeout=PATIENCE)
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option", name="papercut").click()
+    expect(papercut).to_have_value("100", timeout=PATIENCE)
+    expect(blueprint).to_have_value("120")
+
+
+def test_a_row_of_a_blend_keeps_its_values_while_others_come_and_go(visit):
+    page = visit.open("/en/blend")
+    strengths = page.get_by_role("spinbutton", name="Strength in %")
+    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    second = strengths.nth(1).input_value()
+    assert strengths.first.input_value() != second
+    page.locator(".token-remove").first.click()
+    expect(strengths).to_have_count(1, timeout=PATIENCE)
+    expect(strengths).to_have_value(second)

@@ -1,0 +1,81 @@
+"""Settings of a picture are used again as they were, and what is lost on the way is named."""
+
+import pytest
+from PIL import Image
+
+from webui.actions import act
+from webui.users import User
+
+CLEO = User(name="Cleo", role="creator")
+WHEN = "2026-01-02T03:04:05+00:00"
+
+
+@pytest.fixture(autouse=True)
+def style(studio, shipped):
+    """A style of the library."""
+    studio.library.add(shipped / "papercut.safetensors", name="papercut", by="Mia", when=WHEN)
+
+
+@pytest.fixture
+def reused(studio, tmp_path):
+    """Return what comes back of a picture with these settings."""
+
+    def reuse(adapters=(), **settings):
+        path = tmp_path / "one.png"
+        Image.new("RGB", (8, 8)).save(path)
+        kept = studio.library.add_picture(
+            path, by="Cleo", when=WHEN, settings={"prompt": "a crown", **settings}, adapters=adapters
+        )
+        return act(studio, CLEO, "pictures.reuse", id=kept.id)
+
+    return reuse
+
+
+def test_parts_and_times_of_a_style_come_back_as_the_pages_write_them(reused):
+    (style,) = reused(
+        [("papercut@1", 0.825)],
+        parts={"papercut@1": "papercut@1:0.825@style-only@unet.up=1.25"},
+        schedules={"papercut@1": "0.0-0.5"},
+    )["styles"]
+    assert style == {"ref": "papercut@1", "weight": 0.825, "blocks": "style-only@unet.up=1.25", "schedule": "0-0.5"}
+
+
+@pytest.mark.parametrize("schedule", ["0-0.5", "0.5-1", "0:0,1:1", "0:1,1:0"])
+def test_each_course_of_the_blend_page_comes_back_as_itself(reused, schedule):
+    from lora_diffusion import parse_schedule
+
+    (style,) = reused([("papercut@1", 1.0)], schedules={"papercut@1": str(parse_schedule(schedule))})["styles"]
+    assert style["schedule"] == schedule
+
+
+def test_parts_that_cannot_be_read_are_no_parts(reused):
+    (style,) = reused([("papercut@1", 1.0)], parts={"papercut@1": "papercut@1:1@nonsense=x"})["styles"]
+    assert style["blocks"] == ""
+
+
+def test_what_is_lost_is_named(reused):
+    found = reused([("papercut@1", 3.0)], base="another", start="0" * 64, strength=0.4)
+    assert [each["weight"] for each in found["styles"]] == [2.0]
+    assert (found["cut"], found["base"]) == (["papercut@1"], "another")
+    assert found["began"] is True
+    assert found["strength"] == 0.4
+
+
+def test_nothing_is_lost_of_a_picture_that_is_drawn_here(reused):
+    found = reused([("papercut@1", -1.5)], base="demo")
+    assert (found["cut"], found["missing"], found["began"]) == ([], [], False)
+    assert "base" not in found
+
+
+def test_a_retired_style_counts_as_missing(studio, reused):
+    assert reused([("papercut@1", 1.0)])["missing"] == []
+    for stage in ("in_review", "approved", "retired"):
+        studio.library.promote("papercut@1", stage, by="Ada", when=WHEN, reason="too loud")
+    found = reused([("papercut@1", 1.0)])
+    assert (found["styles"], found["missing"]) == ([], ["papercut@1"])
+
+
+def test_what_a_text_asks_for_in_vain_is_named(studio):
+    found = act(studio, CLEO, "pictures.from_text", text="a crown <lora:papercut:3> <lora:nobody:1>")
+    assert [each["weight"] for each in found["styles"]] == [2.0]
+    assert (found["cut"], found["missing"]) == (["papercut"], ["nobody"])
