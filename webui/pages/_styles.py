@@ -43,12 +43,6 @@ class StyleRows:
         ctx.on(expert.input, _reach, [expert, *sliders], sliders, show_progress="hidden")
         return cls(picker, sliders, expert, placed, settled)
 
-    def choices(self, ctx: Context, request: gr.Request) -> list[tuple[str, str]]:
-        """Return the styles that can be picked, retired ones left out, approved ones first."""
-        found = [each for each in ctx.act(request, "library.list") if each.stage != "retired"]
-        found.sort(key=lambda each: (each.stage != "approved", each.name.casefold()))
-        return [(f"{each.name} · {ctx.t(f'common.{each.stage}')}", each.ref) for each in found]
-
     def used(self, refs: Sequence[str] | None, weights: Sequence[float]) -> list[dict[str, Any]]:
         """Return the styles as actions take them; 100 % is a weight of 1."""
         return [{"ref": ref, "weight": weight / 100} for ref, weight in zip(refs or [], weights, strict=False)]
@@ -59,11 +53,17 @@ class StyleRows:
         return [self.picker, self.placed, self.expert, *self.sliders]
 
     def filled(self, ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
-        """Return updates of `fields` that show these styles, with sliders that reach as far as they have to."""
-        choices = self.choices(ctx, request)
-        known = {ref for _, ref in choices}
-        wanted = [each for each in styles if each["ref"] in known][:ROWS]
-        refs, values = [each["ref"] for each in wanted], [percent(each["weight"]) for each in wanted]
+        """Return updates of `fields` that show these styles, with sliders that reach as far as they have to.
+
+        Retired styles cannot be picked, approved ones come first. A style without a weight begins at its preferred one.
+        """
+        found = [each for each in ctx.act(request, "library.list") if each.stage != "retired"]
+        found.sort(key=lambda each: (each.stage != "approved", each.name.casefold()))
+        choices = [(f"{each.name} · {ctx.t(f'common.{each.stage}')}", each.ref) for each in found]
+        preferred = {each.ref: each.details.weight for each in found}
+        wanted = [each for each in styles if each["ref"] in preferred][:ROWS]
+        refs = [each["ref"] for each in wanted]
+        values = [percent(each.get("weight", preferred[each["ref"]])) for each in wanted]
         return [gr.update(choices=choices, value=refs), refs, *_strong_enough(values)]
 
 

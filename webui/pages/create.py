@@ -61,8 +61,7 @@ def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
             said = ctx.act(request, "pictures.reuse", id=asked["from"])
         elif ref := asked.get("style"):
             prompt = form.words.added(ctx, request, "", [], [ref])
-            preferred = ctx.act(request, "library.show", ref=ref).details.weight
-            said = {"prompt": prompt, "styles": [{"ref": ref, "weight": 1 if preferred is None else preferred}]}
+            said = {"prompt": prompt, "styles": [{"ref": ref}]}
         return [gr.skip(), *form.shown(ctx, request, said)]
 
     ctx.on(page.load, arrive, None, [tabs, *form.filled], show_progress="hidden")
