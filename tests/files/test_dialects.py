@@ -331,6 +331,23 @@ def _shapes_of_stable_diffusion_15():
     return shapes
 
 
+@pytest.mark.parametrize("dialect", ["peft", "diffusers"])
+def test_a_decomposed_adapter_without_its_magnitudes_is_not_taken_for_a_plain_one(dialect, tmp_path):
+    config = {"r": 2, "lora_alpha": 2, "use_dora": True}
+    start, said = (
+        ("base_model.model.", {"adapter_config": json.dumps({"peft_type": "LORA", **config})})
+        if dialect == "peft"
+        else ("unet.", {"lora_adapter_metadata": json.dumps({f"unet.{key}": each for key, each in config.items()})})
+    )
+    module = f"{start}{_path(_ATTENTION)}.to_q"
+    tensors = {f"{module}.lora_A.weight": torch.ones(2, 8), f"{module}.lora_B.weight": torch.ones(8, 2)}
+    save(tensors, tmp_path / "a.safetensors", said)
+    with pytest.raises(CorruptFile, match=r"to_q has no lora_magnitude_vector"):
+        read_adapter(tmp_path / "a.safetensors")
+    save(tensors | {f"{module}.lora_magnitude_vector": torch.ones(8)}, tmp_path / "b.safetensors", said)
+    assert "dora_scale" in read_adapter(tmp_path / "b.safetensors").modules[f"{_ATTENTION}.to_q"].extra
+
+
 @pytest.mark.parametrize("begun", ["pissa", "pissa_niter_16", "olora", "corda", "loftq"])
 @pytest.mark.parametrize("dialect", ["peft", "diffusers"])
 def test_factors_that_hold_a_part_of_the_base_are_not_taken_for_the_change(dialect, begun, tmp_path):

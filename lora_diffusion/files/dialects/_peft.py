@@ -17,18 +17,23 @@ _SUBTRACTED = ("pissa", "olora", "corda", "loftq")
 """Beginnings of trainings that take what the factors begin with out of the base (peft 0.21 `LoraLayer.pissa_init`)."""
 
 
-def alpha_of(config: Any, path: str, down: Tensor) -> float | None:
+def alpha_of(config: Any, path: str, pieces: Mapping[str, Tensor]) -> float | None:
     """Return alpha with scale = alpha / rank, for a module, as PEFT reads its config; None where it says nothing.
 
     The first pattern that matches wins (peft `get_pattern_key`). With rank-stabilised LoRA the scale is
     alpha / sqrt(rank), which becomes part of alpha here (Kalajdzievski 2023). Raises CorruptFile for a config that
     cannot be read with certainty.
     """
-    config = _mapping(config, "the adapter configuration")
+    config, down = _mapping(config, "the adapter configuration"), pieces["down"]
     if str(begun := config.get("init_lora_weights")).lower().startswith(_SUBTRACTED):
         raise CorruptFile(
             f"init_lora_weights is {begun!r}: a part of the base model lies in these factors, they are not the change",
             hint="save it with PEFT's path_initial_model_for_weight_conversion, which makes a plain LoRA of it",
+        )
+    if config.get("use_dora") is True and "dora_scale" not in pieces:
+        raise CorruptFile(
+            f"{path} has no lora_magnitude_vector, and use_dora says that it is weight-decomposed",
+            hint="get the whole adapter; if it was trained without DoRA, set use_dora to false in its configuration",
         )
     alpha = config.get("lora_alpha")
     for pattern, value in _mapping(config.get("alpha_pattern"), "alpha_pattern").items():

@@ -158,7 +158,7 @@ def _add_alphas(found: Collector, header: Mapping[str, Any]) -> None:
             prefix = f"{_PREFIXES[component_of(module)]}."
             config = {key.removeprefix(prefix): value for key, value in header.items() if key.startswith(prefix)}
             config = config or (dict(header) if "peft_type" in header or "lora_alpha" in header else {})
-            alpha = alpha_of(config, path_of(module), pieces["down"])
+            alpha = alpha_of(config, path_of(module), pieces)
             pieces.update({} if alpha is None else {"alpha": number(alpha)})
 
 

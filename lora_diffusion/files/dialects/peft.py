@@ -61,7 +61,7 @@ def read(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Parts:
         if "down" in pieces:
             own = config if "peft_type" in config else config.get(_PREFIXES[component_of(module)])
             found.mended[_NO_CONFIG] += own is None
-            alpha = alpha_of(own, path_of(module), pieces["down"])
+            alpha = alpha_of(own, path_of(module), pieces)
             pieces.update({} if alpha is None else {"alpha": number(alpha)})
     return found.parts()
 
