@@ -14,6 +14,8 @@ from PIL import Image, PngImagePlugin
 from datasets_tools import sha256_file
 from webui.actions import act, as_json
 from webui.errors import BadRequest, NotAllowed, NotFound
+from webui.refusals import refusal
+from webui.text import Text
 from webui.users import User
 
 ANA = User(name="Ana", role="creator")
@@ -434,6 +436,24 @@ def test_no_text_is_put_into_no_caption(desk):
     desk.add(("a.png", picture()), ("a.txt", b"a stack"))
     with pytest.raises(BadRequest, match="no text"):
         desk("edit_captions", id=desk.id, edits=[{"do": "append", "text": " , "}])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"do": "replace", "old": "", "new": "dog"},
+        {"do": "remove", "text": " "},
+        {"do": "trigger", "trigger": ""},
+    ],
+)
+def test_an_empty_text_is_refused_in_the_words_of_the_page(desk, edit):
+    desk.add(("a.png", picture()), ("a.txt", b"a stack"))
+    with pytest.raises(BadRequest, match="the text is empty") as refused:
+        desk("edit_captions", id=desk.id, edits=[edit])
+    assert [refusal(Text("de"), each) for each in (str(refused.value), refused.value.hint)] == [
+        "Der Text ist leer.",
+        "Geben Sie zuerst den Text ein.",
+    ]
 
 
 def test_the_name_of_a_set_is_what_can_be_seen_and_no_path(desk):

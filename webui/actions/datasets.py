@@ -287,6 +287,11 @@ def _options(edit: Mapping[str, Any]) -> dict[str, Any]:
         options["text"] = text.rstrip(_COMMAS) if edit["do"] == "prepend" else text.lstrip(_COMMAS)
         if not options["text"].strip(_COMMAS):
             raise BadRequest("there is no text to put into the captions", hint="write the text first")
+    do = edit.get("do")
+    sought = options.get("trigger") if do == "trigger" else text
+    blank = do in ("remove", "trigger") and isinstance(sought, str) and not sought.strip()
+    if blank or (do == "replace" and options.get("old") == ""):
+        raise BadRequest("the text is empty", hint="write the text first")
     return options
 
 
