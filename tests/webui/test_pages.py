@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from datasets_tools.finding import warns
+from datasets_tools.finding import blocks, warns
 from lora_diffusion.library import MOVES
 from webui.actions import actions
 from webui.context import Context
@@ -59,6 +59,13 @@ def test_a_finding_is_told_in_german_and_marked_where_it_cannot_be(tmp_path):
     known = said(ctx, warns("image-tiny", "a.png", "it has only 20 x 30 pixels", "use a larger version, or remove it"))
     assert (known.reason, known.foreign) == ("Es hat nur 20 x 30 Pixel.", "")
     assert said(ctx, warns("image-odd", "a.png", "it is odd in some way", "leave it out")).foreign == "en"
+
+
+def test_why_a_picture_was_withdrawn_is_told_in_german_before_a_training(tmp_path):
+    found = blocks("picture-withdrawn", "a.png", "withdrawn: no consent", "leave it out")
+    rights = SimpleNamespace(pictures=2, missing=(), expired=(), withdrawn=(found,))
+    shown = Context(Studio(tmp_path), Text("de"), "/de").render("train_rights", found=rights, set="x", admin=False)
+    assert "a.png: zurückgezogen: no consent" in shown
 
 
 def test_the_same_finding_on_twenty_pictures_is_one_line_that_opens(tmp_path):
