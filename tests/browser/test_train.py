@@ -61,6 +61,26 @@ def test_a_training_is_taught_in_five_steps_and_outlives_the_server(visit, serve
     assert answer.json()["details"]["trigger"] == "papyro"
 
 
+def test_rights_that_change_meanwhile_are_told_anew(visit, server):
+    page = visit.open("/en/train")
+
+    def act(name, **arguments):
+        address, headers = f"{server.address}/api/{name}", {"content-type": "application/json", **csrf(page)}
+        answer = page.request.post(address, data=json.dumps(arguments), headers=headers)
+        assert answer.ok, answer.text()
+        return answer.json()
+
+    set = act("datasets.copy_demo", style="papercut")["id"]
+    page = visit.open(f"/en/train?dataset={set}")
+    page.locator(f"[data-pick='{set}'][aria-pressed=true]").wait_for()
+    page.locator("#next-0").click()
+    expect(page.get_by_text("For all 24 pictures it is recorded")).to_be_visible(timeout=PATIENCE)
+    act("datasets.rights", id=set, owner="", licence="", consent="")
+    page.locator("#back-1").click()
+    page.locator("#next-0").click()
+    expect(page.get_by_text("For 24 of 24 pictures it is not recorded")).to_be_visible()
+
+
 def csrf(page):
     """The header that the pages send with every change."""
     from webui.guard import CSRF_COOKIE, CSRF_HEADER

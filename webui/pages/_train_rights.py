@@ -1,6 +1,7 @@
 """Who allows the use of the pictures: what is missing, and an admin's reason to go on without."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -24,16 +25,21 @@ class Rights:
         )
         return cls(shown=shown, override=override)
 
-    def bind(self, ctx: Context, chosen: gr.State) -> None:
-        """Show the rights of the set that is chosen."""
+    def bind(self, ctx: Context, chosen: gr.State, seen: Any) -> None:
+        """Show the rights of the set that is chosen, and anew at the event `seen`: they may be stated meanwhile."""
 
-        def rights(set: str, request: gr.Request) -> tuple[str, object]:
+        def rights(set: str, request: gr.Request) -> tuple[str, Any]:
             if not set:
                 return "", gr.update(visible=False)
             found = ctx.act(request, "train.rights", set=set)
             lacking = bool(found.missing or found.expired)
             admin = allows(ctx.user(request), "admin")
             shown = ctx.render("train_rights", found=found, set=set, admin=admin)
-            return shown, gr.update(visible=lacking and admin, value="")
+            return shown, gr.update(visible=lacking and admin, **({} if lacking else {"value": ""}))
 
-        ctx.on(chosen.change, rights, chosen, [self.shown, self.override], show_progress="hidden")
+        def choose(set: str, request: gr.Request) -> tuple[str, Any]:
+            shown, override = rights(set, request)
+            return shown, {**override, "value": ""}
+
+        for event, function in ((chosen.change, choose), (seen, rights)):
+            ctx.on(event, function, chosen, [self.shown, self.override], show_progress="hidden")

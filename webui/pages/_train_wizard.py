@@ -40,7 +40,7 @@ class Wizard:
             with _step(ctx, 0):
                 sets = pickable()
                 first = _moves(ctx, 0)
-            with _step(ctx, 1):
+            with _step(ctx, 1) as knowing:
                 rights = Rights.build(ctx)
                 second = _moves(ctx, 1)
             with _step(ctx, 2):
@@ -68,7 +68,7 @@ class Wizard:
             chosen=chosen, sets=sets, rights=rights, name=name, trigger=trigger, notes=notes,
             quality=quality, expert=expert, review=review,
         )  # fmt: skip
-        made._bind(ctx, steps, [first, second, third, fourth, (review.back, None)], (measuring, looking))
+        made._bind(ctx, steps, [first, second, third, fourth, (review.back, None)], (knowing, measuring, looking))
         return made
 
     def shelf(self, ctx: Context, request: gr.Request, chosen: str) -> str:
@@ -77,7 +77,7 @@ class Wizard:
         cards = [{"row": row, "covers": [ctx.file(path) for path in row.covers]} for row in rows]
         return ctx.render("train_sets", cards=cards, chosen=chosen)
 
-    def _bind(self, ctx: Context, steps: gr.Walkthrough, moves: list[Any], whole: tuple[gr.Step, gr.Step]) -> None:
+    def _bind(self, ctx: Context, steps: gr.Walkthrough, moves: list[Any], whole: tuple[gr.Step, ...]) -> None:
         quiet = {"show_progress": "hidden"}
         asked = [self.chosen, self.quality.choice, self.trigger]
         plan = self.expert.text
@@ -111,11 +111,11 @@ class Wizard:
                 ctx.on(forth.click, on, [self.chosen, self.name, self.trigger], steps, **quiet)
             elif forth:
                 ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet)
-        measuring, looking = whole
+        knowing, measuring, looking = whole
         self.quality.measure(ctx, measuring.select, asked)
         self.review.look(ctx, looking.select, [self.chosen, plan, self.name, self.rights.override])
         ctx.on(self.sets.select, pick, None, [self.chosen, self.sets], **quiet)
-        self.rights.bind(ctx, self.chosen)
+        self.rights.bind(ctx, self.chosen, knowing.select)
         for event in (self.chosen.change, self.quality.choice.input, self.trigger.change):
             ctx.on(event, renew, asked, plan, trigger_mode="always_last", **quiet)
         self.review.start(ctx, [plan, self.name, self.notes, self.rights.override])
