@@ -61,6 +61,32 @@ def test_a_training_is_taught_in_five_steps_and_outlives_the_server(visit, serve
     assert answer.json()["details"]["trigger"] == "papyro"
 
 
+def test_a_plan_that_changed_is_looked_at_again_before_it_is_trained(visit, server):
+    page = visit.open("/en/train?dataset=demo:papercut")
+    page.locator("[data-pick='demo:papercut'][aria-pressed=true]").wait_for()
+    page.locator("#next-0").click()
+    expect(page.get_by_text("For all 24 pictures it is recorded")).to_be_visible(timeout=PATIENCE)
+    page.locator("#next-1").click()
+    page.get_by_label("Name of the style").fill("Paper Two")
+    page.get_by_label("Trigger word").fill("papyro")
+    page.locator("#next-2").click()
+    page.locator("#next-3").click()
+    expect(page.locator("#teach")).to_be_enabled(timeout=PATIENCE)
+    page.get_by_text("For experts").click()
+    page.get_by_role("tab", name="Text (TOML)").click()
+    plan = page.get_by_label("Plan", exact=True)
+    text = plan.input_value()
+    plan.fill("steps =")
+    expect(page.locator("#teach")).to_be_disabled()
+    page.locator("#look-again").click()
+    expect(page.get_by_text("Plan is not readable as TOML")).to_have_count(2)
+    expect(page.get_by_text("Looking for what could go wrong")).to_have_count(0)
+    plan.fill(text.replace("steps = 420", "steps = 240"))
+    page.locator("#look-again").click()
+    expect(page.get_by_text("240 steps at 128 pixels")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#teach")).to_be_enabled()
+
+
 def test_rights_that_change_meanwhile_are_told_anew(visit, server):
     page = visit.open("/en/train")
 

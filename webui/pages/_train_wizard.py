@@ -113,7 +113,7 @@ class Wizard:
                 ctx.on(forth.click, to(number + 1), self.chosen, steps, **quiet)
         knowing, measuring, looking = whole
         self.quality.measure(ctx, measuring.select, asked)
-        self.review.look(ctx, looking.select, [self.chosen, plan, self.name, self.rights.override])
+        self.review.look(ctx, looking.select, [self.chosen, plan, self.name, self.rights.override], plan)
         ctx.on(self.sets.select, pick, None, [self.chosen, self.sets], **quiet)
         self.rights.bind(ctx, self.chosen, knowing.select)
         for event in (self.chosen.change, self.quality.choice.input, self.trigger.change):
