@@ -102,6 +102,21 @@ def test_many_captions_are_changed_as_the_preview_said(page):
     assert page.evaluate("window.ran") is None
 
 
+def test_captions_that_changed_since_the_preview_are_shown_anew_before_they_are_changed(page):
+    page.locator("button.label-wrap", has_text="Edit many captions").click()
+    page.get_by_label("Text", exact=True).fill("night")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("Captions that would change: 4").wait_for()
+    page.get_by_label("What the picture shows").fill("a new moon")
+    page.get_by_role("button", name="Change these captions (4)").click()
+    page.get_by_role("row").filter(has_text="night, a new moon").wait_for()
+    expect(page.locator(".pick-caption", has_text="night")).to_have_count(0)
+    page.get_by_role("button", name="Change these captions (4)").dblclick()
+    expect(page.locator(".pick-caption", has_text="night, a new moon")).to_have_count(1)
+    expect(page.get_by_role("button", name="Change captions")).to_be_disabled()
+    expect(page.locator(".pick-caption", has_text="night, night")).to_have_count(0)
+
+
 def test_rights_are_stated_for_all_and_expire_for_one(page):
     page.get_by_text("Pictures without stated rights: 4 of 4.").wait_for()
     page.locator("button.label-wrap", has_text=re.compile(r"^\s*Rights")).click()

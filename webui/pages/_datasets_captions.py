@@ -15,7 +15,7 @@ _CAPTIONERS = ("filename", "folder", "palette")
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionEdits:
-    """The form. `only` holds the pictures that are meant, none for all."""
+    """The form. `only` holds the pictures that are meant, none for all; `promised` the edits that are shown."""
 
     group: gr.Column
     only: gr.Dropdown
@@ -27,6 +27,7 @@ class CaptionEdits:
     preview: gr.Button
     table: gr.HTML
     apply: gr.Button
+    promised: gr.State
     captioner: gr.Dropdown
     suggest: gr.Button
 
@@ -51,10 +52,14 @@ class CaptionEdits:
             suggest = gr.Button(t("datasets.suggest"))
         form = cls(
             group=group, only=only, kind=kind, text=text, by=by, words=words, inside=inside, preview=preview,
-            table=table, apply=apply, captioner=captioner, suggest=suggest,
+            table=table, apply=apply, promised=gr.State([]), captioner=captioner, suggest=suggest,
         )  # fmt: skip
         form._bind(ctx)
         return form
+
+    @property
+    def preview_of(self) -> list[Any]:
+        return [self.table, self.apply, self.promised]
 
     @property
     def inputs(self) -> list[Any]:
@@ -76,10 +81,10 @@ class CaptionEdits:
             return [gr.update(visible=each) for each in shown]
 
         def stale() -> list[Any]:
-            return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none"))]
+            return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none")), []]
 
         ctx.on(
             self.kind.change, fields, self.kind, [self.text, self.by, self.words, self.inside], show_progress="hidden"
         )
         for each in self.inputs:  # what is done is what was shown
-            ctx.on(each.change, stale, None, [self.table, self.apply], show_progress="hidden")
+            ctx.on(each.change, stale, None, self.preview_of, show_progress="hidden")

@@ -69,19 +69,30 @@ def preview(ctx: Context, form: CaptionEdits) -> Any:
 
     def run(id: str, request: gr.Request, *given: Any) -> list[Any]:
         edits = ctx.act(request, "datasets.edit_captions", id=id, **form.arguments(*given))
-        label = ctx.t("datasets.apply", n=len(edits)) if edits else ctx.t("datasets.apply_none")
-        return [ctx.render("datasets_edits", edits=edits), gr.update(interactive=bool(edits), value=label)]
+        return _promise(ctx, edits)
 
     return run
 
 
-def apply(ctx: Context, form: CaptionEdits) -> Any:
-    """Return what makes the edit that was shown."""
+def _promise(ctx: Context, edits: list[Any]) -> list[Any]:
+    label = ctx.t("datasets.apply", n=len(edits)) if edits else ctx.t("datasets.apply_none")
+    return [ctx.render("datasets_edits", edits=edits), gr.update(interactive=bool(edits), value=label), edits]
 
-    def run(id: str, request: gr.Request, *given: Any) -> list[Any]:
-        ctx.act(request, "datasets.edit_captions", id=id, preview=False, **form.arguments(*given))
+
+def apply(ctx: Context, form: CaptionEdits) -> Any:
+    """Return what makes the edit that was shown, once; where it would do something else by now, it is shown anew."""
+
+    def run(id: str, promised: list[Any], request: gr.Request, *given: Any) -> list[Any]:
+        if not promised:  # the second click of two
+            return [gr.skip()] * 3
+        asked = form.arguments(*given)
+        edits = ctx.act(request, "datasets.edit_captions", id=id, **asked)
+        if edits != promised:
+            gr.Warning(ctx.t("datasets.look_again"), title=ctx.t("common.did_not_work"))
+            return _promise(ctx, edits)
+        ctx.act(request, "datasets.edit_captions", id=id, preview=False, **asked)
         gr.Info(ctx.t("datasets.saved"), duration=3)
-        return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none"))]
+        return ["", gr.update(interactive=False, value=ctx.t("datasets.apply_none")), []]
 
     return run
 

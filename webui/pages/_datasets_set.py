@@ -74,8 +74,8 @@ class SetDesk:
             (
                 captions.apply.click,
                 changes.apply(ctx, captions),
-                [self.id, *captions.inputs],
-                [captions.table, captions.apply],
+                [self.id, captions.promised, *captions.inputs],
+                captions.preview_of,
             ),
             (captions.suggest.click, changes.suggest(ctx), [self.id, captions.captioner], None),
             (
@@ -111,11 +111,10 @@ class SetDesk:
         ctx.on(panel.picker.input, looks.looking(ctx, panel, 0), given, **look)
         ctx.on(panel.previous.click, looks.looking(ctx, panel, -1), given, **look)
         ctx.on(panel.next.click, looks.looking(ctx, panel, 1), given, **look)
-        shown = [captions.table, captions.apply]
         ctx.on(
             captions.preview.click,
             changes.preview(ctx, captions),
             [self.id, *captions.inputs],
-            shown,
+            captions.preview_of,
             show_progress="hidden",
         )
