@@ -117,6 +117,18 @@ def test_captions_that_changed_since_the_preview_are_shown_anew_before_they_are_
     expect(page.locator(".pick-caption", has_text="night, night")).to_have_count(0)
 
 
+def test_undo_leaves_what_is_being_typed(page):
+    caption = page.get_by_label("What the picture shows")
+    caption.fill("a full moon")
+    page.get_by_role("button", name="Save caption").click()
+    page.locator(".pick-caption", has_text="a full moon").wait_for()
+    caption.fill("a moon that is not saved yet")
+    page.locator("button.label-wrap", has_text="Changes").click()
+    page.get_by_role("button", name="Undo the last change").click()
+    page.locator(".pick-caption", has_text="a full moon").wait_for(state="detached")
+    assert caption.input_value() == "a moon that is not saved yet"
+
+
 def test_rights_are_stated_for_all_and_expire_for_one(page):
     page.get_by_text("Pictures without stated rights: 4 of 4.").wait_for()
     page.locator("button.label-wrap", has_text=re.compile(r"^\s*Rights")).click()

@@ -29,9 +29,10 @@ def add(ctx: Context) -> Any:
 def caption(ctx: Context) -> Any:
     """Return what writes the caption of the picture that is shown."""
 
-    def run(id: str, held: Held, text: str, request: gr.Request) -> None:
+    def run(id: str, held: Held, text: str, request: gr.Request) -> Held:
         ctx.act(request, "datasets.caption", id=id, file=held[0], text=text)
         gr.Info(ctx.t("datasets.saved"), duration=3)
+        return held[0], text
 
     return run
 
@@ -49,8 +50,8 @@ def kept(ctx: Context, request: gr.Request, id: str, held: Held, text: str) -> b
 def keep(ctx: Context) -> Any:
     """Return what writes a caption that was typed before something else is done to the set."""
 
-    def run(id: str, held: Held, text: str, request: gr.Request) -> None:
-        kept(ctx, request, id, held, text)
+    def run(id: str, held: Held, text: str, request: gr.Request) -> Any:
+        return (held[0], text) if kept(ctx, request, id, held, text) else gr.skip()
 
     return run
 

@@ -8,7 +8,7 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._datasets_changes import kept
-from webui.pages._datasets_picture import Held, PicturePanel, beside
+from webui.pages._datasets_picture import NOTHING, Held, PicturePanel, beside
 from webui.pages._datasets_view import grid, header, health, history
 from webui.pages._datasets_work import told
 
@@ -16,20 +16,23 @@ __all__ = ["checking", "looking", "picking", "refreshing", "seeing"]
 
 
 def refreshing(ctx: Context, panel: PicturePanel) -> Any:
-    """Return what shows a set anew, and its health when the checks are done."""
+    """Return what shows a set anew, and its health when the checks are done; what was typed and not written stays."""
 
-    def refresh(id: str, resolution: int, file: str | None, request: gr.Request) -> Iterator[list[Any]]:
+    def refresh(
+        id: str, resolution: int, file: str | None, held: Held, text: str | None, request: gr.Request
+    ) -> Iterator[list[Any]]:
         if not id:
             return
         size = {"resolution": resolution or None}
         view = ctx.act(request, "datasets.show", id=id, wait=False, **size)
+        typed = held if (text or "").strip() != held[1].strip() else NOTHING
         rest = [history(ctx, request, id), gr.update(choices=[row.file for row in view.pictures])]
         yield [
             header(ctx, view.row),
             "",
             health(ctx, view) or gr.skip(),
             *rest,
-            *_show(ctx, panel, view, file),
+            *_show(ctx, panel, view, file, typed),
         ]
         if view.health is None:
             for doing, found in told(ctx, request, "datasets.show", id=id, **size):
@@ -100,7 +103,9 @@ def _written(ctx: Context, request: gr.Request, id: str, held: Held, text: str) 
     return time.monotonic_ns() if kept(ctx, request, id, held, text) else gr.skip()
 
 
-def _show(ctx: Context, panel: PicturePanel, view: Any, file: str | None) -> list[Any]:
+def _show(ctx: Context, panel: PicturePanel, view: Any, file: str | None, typed: Held = NOTHING) -> list[Any]:
     updates = panel.updates(ctx, view, file or "")
     selected = updates[1]["value"]
+    if selected and selected == typed[0]:
+        updates[panel.outputs.index(panel.caption)] = gr.skip()
     return [grid(ctx, view, selected), *updates]

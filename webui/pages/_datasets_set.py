@@ -68,7 +68,7 @@ class SetDesk:
         panel, captions, form = self.panel, self.captions, self.rights
         made = [
             (self.uploads.upload, changes.add(ctx), [self.id, self.uploads], [self.doing, self.taken, self.uploads]),
-            (panel.save.click, changes.caption(ctx), [self.id, panel.held, panel.caption], None),
+            (panel.save.click, changes.caption(ctx), [self.id, panel.held, panel.caption], panel.held),
             (panel.leave.click, changes.flag(ctx, "exclude"), [self.id, panel.picker], None),
             (panel.take.click, changes.flag(ctx, "include"), [self.id, panel.picker], None),
             (
@@ -90,11 +90,11 @@ class SetDesk:
         events = []
         for event, function, given, out in made:
             if event not in (panel.save.click, self.undo.click):
-                event = ctx.on(event, changes.keep(ctx), typed, None, show_progress="hidden").success
+                event = ctx.on(event, changes.keep(ctx), typed, panel.held, show_progress="hidden").success
             events.append(ctx.on(event, function, given, out, show_progress="hidden").success)
         parts = [head, self.doing, self.health, self.history, captions.only, self.grid, *panel.outputs]
-        resized = ctx.on(self.resolution.input, changes.keep(ctx), typed, None, show_progress="hidden").success
-        given = [self.id, self.resolution, panel.picker]
+        resized = ctx.on(self.resolution.input, changes.keep(ctx), typed, panel.held, show_progress="hidden").success
+        given = [self.id, self.resolution, panel.picker, panel.held, panel.caption]
         shows = [
             ctx.on(event, looks.refreshing(ctx, panel), given, parts, show_progress="hidden").success
             for event in (loaded, resized, *events)
@@ -106,7 +106,6 @@ class SetDesk:
             seen = [self.grid, panel.shown]
             ctx.on(event, looks.seeing(ctx, panel), [*given[:2], panel.held], seen, show_progress="hidden")
         look = {"outputs": [panel.written, self.grid, *panel.outputs], "show_progress": "hidden"}
-        given = [self.id, self.resolution, panel.picker, panel.held, panel.caption]
         ctx.on(self.grid.select, looks.picking(ctx, panel), given, **look)
         ctx.on(panel.picker.input, looks.looking(ctx, panel, 0), given, **look)
         ctx.on(panel.previous.click, looks.looking(ctx, panel, -1), given, **look)
