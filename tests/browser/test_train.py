@@ -107,6 +107,15 @@ def test_rights_that_change_meanwhile_are_told_anew(visit, server):
     expect(page.get_by_text("For 24 of 24 pictures it is not recorded")).to_be_visible()
 
 
+def test_a_training_that_is_not_there_is_told_once(visit):
+    page = visit.open(f"/en/train?job={'f' * 16}")
+    expect(page.get_by_text("There is no job ffffffffffffffff.")).to_be_visible()
+    for _ in range(4):  # both parts of the page ask every 2 or 3 seconds
+        with page.expect_response("**/queue/join*"):
+            pass
+    expect(page.get_by_text("There is no job ffffffffffffffff.")).to_have_count(1)
+
+
 def csrf(page):
     """The header that the pages send with every change."""
     from webui.guard import CSRF_COOKIE, CSRF_HEADER

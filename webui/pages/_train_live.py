@@ -88,7 +88,8 @@ class Live:
         try:
             found = ctx.act(request, "train.watch", id=id)
         except StudioError as error:
-            return [problem(ctx, str(error), error.hint), *[gr.skip()] * (len(self.outputs) - 1)]
+            hidden = [gr.update(visible=False)] * (len(BUTTONS) + 1)
+            return [problem(ctx, str(error), error.hint), *hidden, *[gr.skip()] * (len(self.outputs) - 1 - len(hidden))]
         state = found.job.state
         drawn, table = curve(ctx, found.curve)
         able = {name: found.mine and state in states for name, states in BUTTONS.items()}

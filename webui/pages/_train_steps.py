@@ -6,6 +6,7 @@ import gradio as gr
 
 from webui.actions.steps import Steps
 from webui.context import Context
+from webui.errors import StudioError
 from webui.pages._review_words import percent_of, value_of
 
 __all__ = ["choose_step", "table_of"]
@@ -24,7 +25,10 @@ def choose_step(ctx: Context, id: gr.State) -> None:
     outputs = [all_, shown, table, doing, compare, taking, step]
 
     def look(id: str, before: list[Any], request: gr.Request) -> list[Any]:
-        found = ctx.act(request, "steps.show", id=id) if id else None
+        try:
+            found = ctx.act(request, "steps.show", id=id) if id else None
+        except StudioError:  # the status above tells why
+            found = None
         if found is None or not found.kept:
             return [gr.update(visible=False), *[gr.skip()] * (len(outputs) - 1)]
         busy = found.measuring is not None and found.measuring.state not in ("failed", "stopped")
