@@ -1,10 +1,14 @@
 """Settings of a picture are used again as they were, and what is lost on the way is named."""
 
+from types import SimpleNamespace
+
 import pytest
 from PIL import Image
 
 from webui.actions import act
-from webui.users import User
+from webui.context import Context
+from webui.text import Text
+from webui.users import LOCAL, User
 
 CLEO = User(name="Cleo", role="creator")
 WHEN = "2026-01-02T03:04:05+00:00"
@@ -79,3 +83,18 @@ def test_what_a_text_asks_for_in_vain_is_named(studio):
     found = act(studio, CLEO, "pictures.from_text", text="a crown <lora:papercut:3> <lora:nobody:1>")
     assert [each["weight"] for each in found["styles"]] == [2.0]
     assert (found["cut"], found["missing"]) == (["papercut"], ["nobody"])
+
+
+def test_an_earlier_version_that_settings_name_can_be_picked(studio, shipped):
+    from webui.pages._styles import choices, offered
+
+    studio.library.add(shipped / "blueprint.safetensors", name="papercut", by="Mia", when=WHEN)
+    ctx, request = Context(studio, Text("en"), "/en"), SimpleNamespace(username=LOCAL.name)
+    (current,) = offered(ctx, request, [])
+    (other,) = {"papercut@1", "papercut@2"} - {current.ref}
+    found = offered(ctx, request, [{"ref": other}])
+    assert {each.ref for each in found} == {"papercut@1", "papercut@2"}
+    assert {label for label, _ in choices(ctx, found)} == {"papercut@1 · Draft", "papercut@2 · Draft"}
+    for stage in ("in_review", "approved", "retired"):
+        studio.library.promote(other, stage, by="Ada", when=WHEN, reason="too loud")
+    assert other not in {each.ref for each in offered(ctx, request, [{"ref": other}])}

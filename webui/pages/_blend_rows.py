@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
-from webui.pages._styles import kept, percent
+from webui.pages._styles import choices, kept, offered, percent
 
 __all__ = ["ROWS", "BlendRows"]
 
@@ -98,15 +98,14 @@ class BlendRows:
 
     def filled(self, ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
         """Return updates of picker and fields that show a mix."""
-        versions = [each for each in ctx.act(request, "library.list") if each.stage != "retired"]
-        choices = [(f"{each.name} · {ctx.t(f'common.{each.stage}')}", each.ref) for each in versions]
-        known = {ref for _, ref in choices}
+        found = offered(ctx, request, styles)
+        known = {each.ref for each in found}
         wanted = [each for each in styles if each["ref"] in known][:ROWS]
         rows = [
             (percent(each["weight"]), False, False, each.get("blocks", ""), each.get("schedule", "")) for each in wanted
         ]
         refs = [each["ref"] for each in wanted]
-        return [gr.update(choices=choices, value=refs), refs, *_fields(ctx, request, rows)]
+        return [gr.update(choices=choices(ctx, found), value=refs), refs, *_fields(ctx, request, rows)]
 
 
 def _fresh(version: Any) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from webui.context import Context
 
-__all__ = ["ROWS", "StyleRows", "kept", "percent"]
+__all__ = ["ROWS", "StyleRows", "choices", "kept", "offered", "percent"]
 
 T = TypeVar("T")
 
@@ -55,16 +55,34 @@ class StyleRows:
     def filled(self, ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
         """Return updates of `fields` that show these styles, with sliders that reach as far as they have to.
 
-        Retired styles cannot be picked, approved ones come first. A style without a weight begins at its preferred one.
+        A style without a weight begins at its preferred one.
         """
-        found = [each for each in ctx.act(request, "library.list") if each.stage != "retired"]
-        found.sort(key=lambda each: (each.stage != "approved", each.name.casefold()))
-        choices = [(f"{each.name} · {ctx.t(f'common.{each.stage}')}", each.ref) for each in found]
+        found = offered(ctx, request, styles)
         preferred = {each.ref: each.details.weight for each in found}
         wanted = [each for each in styles if each["ref"] in preferred][:ROWS]
         refs = [each["ref"] for each in wanted]
         values = [percent(each.get("weight", preferred[each["ref"]])) for each in wanted]
-        return [gr.update(choices=choices, value=refs), refs, *_strong_enough(values)]
+        return [gr.update(choices=choices(ctx, found), value=refs), refs, *_strong_enough(values)]
+
+
+def offered(ctx: Context, request: gr.Request, styles: Sequence[dict[str, Any]]) -> list[Any]:
+    """Return the versions that can be picked where these styles are shown, approved ones first.
+
+    Of each style that is the current one, and earlier ones that are shown: settings of last year go on meaning them.
+    """
+    refs = {each.ref for each in ctx.act(request, "library.list")} | {each["ref"] for each in styles}
+    every = ctx.act(request, "library.list", every=True)
+    found = [each for each in every if each.ref in refs and each.stage != "retired"]
+    return sorted(found, key=lambda each: (each.stage != "approved", each.name.casefold()))
+
+
+def choices(ctx: Context, versions: Sequence[Any]) -> list[tuple[str, str]]:
+    """Return versions as a picker offers them; where there are two of a style, each with its number."""
+    names = [each.name for each in versions]
+    return [
+        (f"{each.name if names.count(each.name) == 1 else each.ref} · {ctx.t(f'common.{each.stage}')}", each.ref)
+        for each in versions
+    ]
 
 
 def percent(weight: float | None) -> float:
