@@ -7,7 +7,7 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._blend_rows import BlendRows
-from webui.pages._losses import warn_of_losses
+from webui.pages._losses import reused, warn_of_losses
 from webui.users import allows
 
 __all__ = ["Slots"]
@@ -43,7 +43,9 @@ class Slots:
 
         def filled(request: gr.Request, said: str, known: list[str], styles: list[Any]) -> list[Any]:
             """Fill in a mix that has no prompt of its own: its styles count as picked by hand."""
-            picker, *fields = rows.filled(ctx, request, [dict(each) for each in styles])
+            mix = [dict(each) for each in styles]
+            picker, *fields = rows.filled(ctx, request, mix)
+            warn_of_losses(ctx, {"styles": mix}, picker["value"], mixes=True)
             return [*pick(said, known, picker["value"], request), picker, *fields]
 
         def arrive(said: str, request: gr.Request) -> list[Any]:
@@ -51,11 +53,11 @@ class Slots:
                 return [gr.skip()] * len(outputs)
             ctx.act(request, "pictures.warm")
             asked = dict(request.query_params)
-            if not asked.get("from"):
+            found = reused(ctx, request, asked.get("from", ""))
+            if not found:
                 return filled(request, said, [], ctx.act(request, "blend.suggest"))
-            found = ctx.act(request, "pictures.reuse", id=asked["from"])
-            warn_of_losses(ctx, found, mixes=True)
             picker, *fields = rows.filled(ctx, request, found["styles"])
+            warn_of_losses(ctx, found, picker["value"], mixes=True)
             return [found.get("prompt") or gr.update(), picker["value"], picker, *fields]
 
         def keep(slot: str) -> Any:
@@ -67,7 +69,11 @@ class Slots:
 
         def recall(slot: str) -> Any:
             def run(said: str, known: list[str], request: gr.Request) -> list[Any]:
-                return filled(request, said, known, ctx.act(request, "blend.recall", slot=slot))
+                styles = ctx.act(request, "blend.recall", slot=slot)
+                if not styles:
+                    gr.Info(ctx.t("blend.empty_slot", slot=slot))
+                    return [gr.skip()] * len(outputs)
+                return filled(request, said, known, styles)
 
             return run
 

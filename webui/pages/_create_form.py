@@ -77,8 +77,8 @@ class Form:
 
     def shown(self, ctx: Context, request: gr.Request, said: dict[str, Any]) -> list[Any]:
         """Return updates of `filled` that show settings; what these do not say stays as it is."""
-        warn_of_losses(ctx, said, mixes=False)
         picker, *strengths = self.styles.filled(ctx, request, said.get("styles", []))
+        warn_of_losses(ctx, said, picker["value"], mixes=False)
         prompts, purpose = said.get("prompt", gr.update()), said.get("purpose", gr.update())
         if "purpose" in said:
             had = {name: said[name] for name in ("width", "height")}

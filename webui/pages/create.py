@@ -10,6 +10,7 @@ from webui.context import Context
 from webui.pages import _create_compare, _create_history
 from webui.pages._create_form import Form
 from webui.pages._create_results import Results
+from webui.pages._losses import reused
 from webui.users import allows
 
 __all__ = ["NAME", "build"]
@@ -57,8 +58,8 @@ def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
             return [gr.update(selected="history"), *[gr.skip()] * len(form.filled)]
         ctx.act(request, "pictures.warm")
         asked, said = dict(request.query_params), {}
-        if asked.get("from"):
-            said = ctx.act(request, "pictures.reuse", id=asked["from"])
+        if id := asked.get("from"):
+            said = reused(ctx, request, id)
         elif ref := asked.get("style"):
             prompt = form.words.added(ctx, request, "", [], [ref])
             said = {"prompt": prompt, "styles": [{"ref": ref}]}

@@ -1,0 +1,30 @@
+"""What cannot be done leaves the page as it was: nothing is emptied, and no progress is shown that never ends."""
+
+from playwright.sync_api import expect
+
+PATIENCE = 30_000
+"""Milliseconds for what takes a second on an idle machine."""
+
+NO_PICTURE = "0" * 32
+
+
+def test_a_page_opens_as_ever_where_its_address_names_no_picture(visit):
+    for name in ("create", "blend"):
+        page = visit.open(f"/en/{name}?from={NO_PICTURE}")
+        expect(page.get_by_text("has no picture")).to_be_visible(timeout=PATIENCE)
+        page.get_by_role("combobox", name="Styles").click()
+        expect(page.get_by_role("option", name="papercut")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_style_of_an_address_that_is_not_there_is_named(visit):
+    page = visit.open("/en/create?style=nobody@1")
+    expect(page.get_by_text("so left out: nobody@1")).to_be_visible(timeout=PATIENCE)
+
+
+def test_an_empty_slot_leaves_the_mix_as_it_is(visit):
+    page = visit.open("/en/blend")
+    strengths = page.get_by_role("spinbutton", name="Strength in %")
+    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    page.get_by_role("button", name="Use B").click()
+    expect(page.get_by_text("Nothing is kept as B yet.")).to_be_visible(timeout=PATIENCE)
+    expect(strengths).to_have_count(2)
