@@ -21,6 +21,20 @@ def test_a_style_of_an_address_that_is_not_there_is_named(visit):
     expect(page.get_by_text("so left out: nobody@1")).to_be_visible(timeout=PATIENCE)
 
 
+def test_a_comparison_that_is_refused_shows_no_progress(visit):
+    page = visit.open("/en/create")
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#prompt textarea").fill("a crown")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("button.label-wrap", has_text="Grid").click()
+    for button, said in (("#compare", "no style to compare with"), ("#grid", "varies a style that is not there")):
+        page.locator(button).click()
+        expect(page.get_by_text(said)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Getting ready")).to_have_count(0)
+
+
 def test_an_empty_slot_leaves_the_mix_as_it_is(visit):
     page = visit.open("/en/blend")
     strengths = page.get_by_role("spinbutton", name="Strength in %")

@@ -31,9 +31,9 @@ def _versus(ctx: Context, form: Form) -> None:
     status, both = gr.HTML(), gr.HTML(js_on_load=SLIDE, elem_id="versus")
 
     def compare(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
-        wanted = form.settings(ctx, request, fields)
+        events = ctx.act(request, "series.compare", settings=form.settings(ctx, request, fields))
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
-        for event in ctx.act(request, "series.compare", settings=wanted):
+        for event in events:
             if event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "pair":
@@ -65,8 +65,9 @@ def _grid(ctx: Context, form: Form) -> None:
         wanted = [_axis(by, text) for by, text in zip(fields[:3], fields[3:6], strict=True) if by != "none"]
         prompts: list[str] = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
         shared = form.settings(ctx, request, (fields[6] or "".join(prompts[:1]), *fields[7:]))
+        events = ctx.act(request, "series.grid", settings=shared, axes=wanted)
         yield ctx.render("create_status", text=t("create.begins"), part=0), ""
-        for event in ctx.act(request, "series.grid", settings=shared, axes=wanted):
+        for event in events:
             if event.event == "failed":
                 yield ctx.render("problem", text=event.reason, hint=event.hint), ""
             elif event.event == "sheet":
