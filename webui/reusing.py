@@ -12,6 +12,9 @@ from webui.actions.bases import path_of, purpose_of
 __all__ = ["MAX_WEIGHT", "again"]
 
 MAX_WEIGHT = 2.0
+_LIMITS = {"seed": ("Seed", 2**53), "steps": ("Steps", 100), "guidance": ("CFG scale", 30)}
+"""Setting -> its name in pictures, and the most that may be drawn here; browsers know no whole numbers beyond 2^53."""
+_BEGAN = "it started from another picture"
 _REUSED = ("negative", "seed", "width", "height", "steps", "guidance", "sampler", "strength")
 
 
@@ -20,6 +23,7 @@ def again(at: At, said: Mapping[str, Any]) -> dict[str, Any]:
 
     What cannot be taken over is named: styles that are `missing` or retired, those whose weight was `cut` to what may
     be drawn here, a `base` that is another one, and a picture that it `began` with, which is not inside it.
+    `notes` tell the rest.
     """
     prompt, tags = split_prompt(str(said.get("prompt", "")))
     weights = {tag.name: tag.unet for tag in tags} | dict(said.get("adapters") or {})
@@ -35,13 +39,17 @@ def again(at: At, said: Mapping[str, Any]) -> dict[str, Any]:
         blocks = _blocks((said.get("parts") or {}).get(name, ""))
         styles.append({"ref": ref, "weight": allowed, "blocks": blocks, "schedule": _schedule(said, name)})
     known = {key: said[key] for key in _REUSED if said.get(key) is not None}
+    notes = [each for each in said.get("notes") or () if not each.startswith(_BEGAN)]
+    for key, (title, most) in _LIMITS.items():
+        if known.get(key, 0) > most:
+            notes.append(f"{title}: {known.pop(key)} is left out")
     if known.get("width") and known.get("height"):
         known["purpose"] = purpose_of(at, known["width"], known["height"])
     base = str(said.get("base") or "")
     if base and base != PurePosixPath(path_of(at, "")).stem:
         known["base"] = base
     began = bool(said.get("start") or said.get("strength"))
-    return {"prompt": prompt, **known, "styles": styles, "missing": missing, "cut": cut, "began": began}
+    return {"prompt": prompt, **known, "styles": styles, "missing": missing, "cut": cut, "began": began, "notes": notes}
 
 
 def _found(at: At, name: str) -> str:

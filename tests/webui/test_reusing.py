@@ -98,3 +98,25 @@ def test_an_earlier_version_that_settings_name_can_be_picked(studio, shipped):
     for stage in ("in_review", "approved", "retired"):
         studio.library.promote(other, stage, by="Ada", when=WHEN, reason="too loud")
     assert other not in {each.ref for each in offered(ctx, request, [{"ref": other}])}
+
+
+def test_what_is_beyond_what_is_drawn_here_is_left_out_and_named(studio, reused):
+    found = reused(seed=2**60, steps=150, guidance=40.0, notes=["the sampler Frobnicate is not known here"])
+    assert found.keys().isdisjoint({"steps", "guidance", "seed"})
+    assert found["notes"] == [
+        "the sampler Frobnicate is not known here",
+        "Seed: 1152921504606846976 is left out",
+        "Steps: 150 is left out",
+        "CFG scale: 40.0 is left out",
+    ]
+    german = Context(studio, Text("de"), "/de")
+    assert [german.sentence(each) for each in found["notes"][:2]] == [
+        "Das Zeichenverfahren Frobnicate gibt es hier nicht.",
+        "Seed: 1152921504606846976 wird weggelassen.",
+    ]
+
+
+def test_a_picture_says_whether_it_began_with_another(studio, reused):
+    assert reused()["start"] == ""
+    assert "start" not in reused(start="0" * 64, strength=0.4)
+    assert "start" not in act(studio, CLEO, "pictures.from_text", text="a crown")

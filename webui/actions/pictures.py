@@ -222,11 +222,16 @@ def judge(
 
 @action(role="creator", writes=False)
 def reuse(at: At, *, upload: Uploaded = "", id: Id | Literal[""] = "") -> dict[str, Any]:
-    """Return the settings inside a PNG that was made here or by another program, or of a picture of the library."""
+    """Return the settings inside a PNG that was made here or by another program, or of a picture of the library.
+
+    An empty `start` says that it began with no other picture.
+    """
     if id:
         picture = at.studio.library.picture(id)
-        return again(at, {**picture.settings, "adapters": dict(picture.adapters)})
-    return again(at, asdict(reusable_settings(at.studio.upload(upload, at.user))))
+        found = again(at, {**picture.settings, "adapters": dict(picture.adapters)})
+    else:
+        found = again(at, asdict(reusable_settings(at.studio.upload(upload, at.user))))
+    return found if found["began"] else {**found, "start": ""}
 
 
 @action(role="viewer", writes=False)

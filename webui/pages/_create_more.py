@@ -35,7 +35,7 @@ class More:
                 seed = gr.Number(label=t("create.seed"), value=RANDOM, precision=0, minimum=RANDOM, maximum=2**53)
                 lock = gr.Checkbox(label=t("create.seed_lock"), info=t("create.seed_info"), value=False)
             steps = gr.Slider(1, 100, value=20, step=1, label=t("create.steps"), info=t("create.steps_info"))
-            guidance = gr.Slider(0, 20, value=7.5, step=0.5, label=t("create.guidance"), info=t("create.guidance_info"))
+            guidance = gr.Slider(0, 30, value=7.5, step=0.5, label=t("create.guidance"), info=t("create.guidance_info"))
             samplers = [(t("create.sampler_own"), "")]
             sampler = gr.Dropdown(samplers, value="", label=t("create.sampler"), info=t("create.sampler_info"))
             start = gr.Image(
@@ -76,6 +76,6 @@ class More:
             gr.update(choices=samplers, value=title if title in known else ""),
             gr.update() if seed is None else seed,
             gr.update() if seed is None else True,
-            gr.update(),
+            None if said.get("start") == "" else gr.update(),
             said.get("strength", gr.update()),
         ]

@@ -35,5 +35,7 @@ def warn_of_losses(ctx: Context, said: dict[str, Any], shown: Sequence[str], *, 
     ):
         if names:  # of a picture from anywhere; a message is markup
             gr.Warning(ctx.t(f"create.{key}", names=escape(", ".join(names))))
+    for note in said.get("notes", []):
+        gr.Warning(escape(ctx.sentence(note)))
     if said.get("began"):
         gr.Warning(ctx.t("create.began"))
