@@ -45,14 +45,15 @@ class Results:
         def judging(state: str) -> Any:
             def judge(id: str, why: str, request: gr.Request) -> str:
                 if id:
-                    ctx.act(request, "pictures.judge", id=id, state=state, reason=why or "")
+                    ctx.act(request, "pictures.judge", id=id, state=state, reason=why if state == "off_brand" else "")
                 return self._about(ctx, id, request)
 
             return judge
 
-        ctx.on(
-            self.chosen.change, lambda id: gr.update(visible=bool(id)), self.chosen, judgement, show_progress="hidden"
-        )
+        def ask(id: str) -> tuple[Any, str]:
+            return gr.update(visible=bool(id)), ""  # what was written about another picture is not about this one
+
+        ctx.on(self.chosen.change, ask, self.chosen, [judgement, reason], show_progress="hidden")
         ctx.on(good.click, judging("approved"), [self.chosen, reason], self.picture, show_progress="hidden")
         ctx.on(bad.click, judging("off_brand"), [self.chosen, reason], self.picture, show_progress="hidden")
 
