@@ -35,7 +35,7 @@ class Slots:
             dropped = gr.File(label=t("blend.recipe_file"), file_types=[".json"], type="filepath")
         return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))
 
-    def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox) -> None:
+    def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox, seed: gr.Number) -> None:
         """Let each of them fill the rows, and styles that are picked bring their trigger words."""
 
         def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
@@ -50,15 +50,16 @@ class Slots:
 
         def arrive(said: str, request: gr.Request) -> list[Any]:
             if not allows(ctx.user(request), "creator"):
-                return [gr.skip()] * len(outputs)
+                return [gr.skip()] * (1 + len(outputs))
             ctx.act(request, "pictures.warm")
             asked = dict(request.query_params)
             found = reused(ctx, request, asked.get("from", ""))
             if not found:
-                return filled(request, said, [], ctx.act(request, "blend.suggest"))
+                return [gr.skip(), *filled(request, said, [], ctx.act(request, "blend.suggest"))]
             picker, *fields = rows.filled(ctx, request, found["styles"])
             warn_of_losses(ctx, found, picker["value"], mixes=True)
-            return [found.get("prompt") or gr.update(), picker["value"], picker, *fields]
+            said = found.get("prompt") or gr.update()
+            return [found.get("seed", gr.skip()), said, picker["value"], picker, *fields]
 
         def keep(slot: str) -> Any:
             def run(request: gr.Request, *values: Any) -> None:
@@ -83,7 +84,7 @@ class Slots:
 
         quiet = {"show_progress": "hidden"}
         outputs, given = [prompt, self.before, *rows.outputs], [prompt, self.before]
-        ctx.on(page.load, arrive, prompt, outputs, **quiet)
+        ctx.on(page.load, arrive, prompt, [seed, *outputs], **quiet)
         ctx.on(rows.picker.input, pick, [*given, rows.picker], given, **quiet)
         ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)
         for slot in SLOTS:

@@ -37,7 +37,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
                 _blend_freeze.build(ctx, page, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
 
     rows.bind(ctx)
-    slots.bind(ctx, page, rows, picture.prompt)
+    slots.bind(ctx, page, rows, picture.prompt, picture.seed)
     picture.bind(ctx, rows)
 
 
