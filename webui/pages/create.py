@@ -76,9 +76,9 @@ def _draw(ctx: Context, form: Form, results: Results, vary: gr.Button) -> None:
         events = ctx.act(request, "pictures.draw", settings=wanted, preview_every=2)
         yield from results.follow(ctx, events, ids, request)
 
-    def halt(request: gr.Request) -> str:
-        stopped = ctx.act(request, "pictures.stop")
-        return ctx.render("note", text=ctx.t("create.stopping" if stopped else "create.nothing_to_stop"))
+    def halt(request: gr.Request) -> None:
+        stopped = ctx.act(request, "pictures.stop")  # that it has stopped is told where the drawing is shown
+        gr.Info(ctx.t("create.stopping" if stopped else "create.nothing_to_stop"), duration=3)
 
     def loosen() -> tuple[Any, Any]:
         return gr.update(value=False), gr.update(value=4)
@@ -87,4 +87,4 @@ def _draw(ctx: Context, form: Form, results: Results, vary: gr.Button) -> None:
     varied = ctx.on(vary.click, loosen, None, [form.more.lock, form.count], show_progress="hidden")
     for event in (form.go.click, varied.then):
         ctx.on(event, draw, [results.ids, *form.shape], results.outputs, **free)
-    ctx.on(form.stop.click, halt, None, results.status, **free)
+    ctx.on(form.stop.click, halt, None, None, **free)
