@@ -34,6 +34,7 @@ class More:
             with gr.Row():
                 seed = gr.Number(label=t("create.seed"), value=RANDOM, precision=0, minimum=RANDOM, maximum=2**53)
                 lock = gr.Checkbox(label=t("create.seed_lock"), info=t("create.seed_info"), value=False)
+            ctx.on(seed.input, lambda number: number is not None and number >= 0, seed, lock, show_progress="hidden")
             steps = gr.Slider(1, 100, value=20, step=1, label=t("create.steps"), info=t("create.steps_info"))
             guidance = gr.Slider(0, 30, value=7.5, step=0.5, label=t("create.guidance"), info=t("create.guidance_info"))
             samplers = [(t("create.sampler_own"), "")]
