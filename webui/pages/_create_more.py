@@ -8,9 +8,10 @@ import gradio as gr
 
 from webui.context import Context
 
-__all__ = ["More"]
+__all__ = ["RANDOM", "More"]
 
 RANDOM = -1
+"""The start number of a picture that may begin anywhere."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class More:
             said.get("guidance", gr.update()),
             gr.update(choices=samplers, value=title if title in known else ""),
             gr.update() if seed is None else seed,
-            gr.update() if seed is None else True,
+            gr.update() if seed is None else seed != RANDOM,
             None if said.get("start") == "" else gr.update(),
             said.get("strength", gr.update()),
         ]

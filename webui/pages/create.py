@@ -9,6 +9,7 @@ from webui.components import banner, heading, may_look
 from webui.context import Context
 from webui.pages import _create_compare, _create_history
 from webui.pages._create_form import Form
+from webui.pages._create_more import RANDOM
 from webui.pages._create_results import Results
 from webui.pages._losses import reused
 from webui.users import allows
@@ -69,7 +70,7 @@ def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
 
 
 def _draw(ctx: Context, form: Form, results: Results, vary: gr.Button) -> None:
-    """Let the buttons begin and end a drawing, and one draw four with other start numbers."""
+    """Let the buttons begin and end a drawing, and one draw four like the chosen picture, with other start numbers."""
 
     def draw(request: gr.Request, ids: list[str], *values: Any) -> Iterator[tuple[Any, ...]]:
         wanted = form.settings(ctx, request, values)
@@ -80,11 +81,14 @@ def _draw(ctx: Context, form: Form, results: Results, vary: gr.Button) -> None:
         stopped = ctx.act(request, "pictures.stop")  # that it has stopped is told where the drawing is shown
         gr.Info(ctx.t("create.stopping" if stopped else "create.nothing_to_stop"), duration=3)
 
-    def loosen() -> tuple[Any, Any]:
-        return gr.update(value=False), gr.update(value=4)
+    def loosen(id: str, start: str | None, request: gr.Request) -> list[Any]:
+        said = ctx.act(request, "pictures.reuse", id=id)
+        said = {**said, "seed": RANDOM, "began": said["began"] and not start}
+        return [*form.shown(ctx, request, said), 4]
 
     free = {"show_progress": "hidden", "concurrency_limit": None}
-    varied = ctx.on(vary.click, loosen, None, [form.more.lock, form.count], show_progress="hidden")
-    for event in (form.go.click, varied.then):
+    chosen = [results.chosen, form.more.start]
+    varied = ctx.on(vary.click, loosen, chosen, [*form.filled, form.count], show_progress="hidden")
+    for event in (form.go.click, varied.success):
         ctx.on(event, draw, [results.ids, *form.shape], results.outputs, **free)
     ctx.on(form.stop.click, halt, None, None, **free)

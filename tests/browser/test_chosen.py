@@ -1,0 +1,51 @@
+"""What is done with a picture is done with the one that is chosen, whatever the fields say by then."""
+
+from playwright.sync_api import expect
+
+PATIENCE = 120_000
+"""Milliseconds for what starts a process on a busy machine; 10 s alone."""
+
+
+def test_four_more_are_like_the_chosen_picture_and_a_reason_stays_with_its_own(visit):
+    page = visit.open("/en/create")
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("spinbutton", name="How many").fill("1")
+    page.locator("button.label-wrap", has_text="More settings").click()
+    seed, kept = page.get_by_label("Start number (seed)"), page.get_by_label("Keep the start number")
+    seed.fill("42")
+    expect(kept).to_be_checked(timeout=PATIENCE)
+    prompt, chosen = page.locator("#prompt textarea"), page.locator("#chosen")
+    prompt.fill("a rocket icon")
+    page.locator("#go").click()
+    expect(chosen).to_contain_text("Start number 42 ", timeout=PATIENCE)
+
+    page.locator("button.label-wrap", has_text="May it be used?").click()
+    reason = page.get_by_label("Why not, if not")
+    reason.fill("too dark")
+    page.get_by_role("button", name="Off brand").click()
+    expect(chosen).to_contain_text("too dark", timeout=PATIENCE)
+    prompt.fill("a crown icon")
+    page.locator("#go").click()
+    expect(chosen).to_contain_text("a crown icon", timeout=PATIENCE)
+    expect(reason).to_have_value("", timeout=PATIENCE)
+
+    page.locator("#results .pick").last.click()
+    expect(chosen).to_contain_text("a rocket icon", timeout=PATIENCE)
+    page.get_by_role("button", name="Four more like it").click()
+    expect(page.get_by_text("4 new.")).to_be_visible(timeout=PATIENCE)
+    expect(prompt).to_have_value("a rocket icon")
+    expect(kept).not_to_be_checked()
+    expect(page.locator("#results img[alt='a rocket icon']")).to_have_count(5)
+
+    page.get_by_role("link", name="Blend from here").first.click()
+    number = page.get_by_label("Start number (seed)")
+    expect(number).not_to_have_value("7", timeout=PATIENCE)
+
+
+def test_stop_is_told_on_every_tab_and_leaves_nothing_stopping(visit):
+    page = visit.open("/en/create")
+    page.get_by_role("tab", name="Compare").click()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    expect(page.get_by_text("Nothing is being drawn for you.")).to_be_visible(timeout=PATIENCE)
