@@ -35,6 +35,13 @@ def test_a_grid_of_which_two_sides_vary_the_same_is_refused(studio, axes):
         grid(studio, ONE, *axes)
 
 
+def test_a_grid_names_a_sampler_that_is_not_known_before_it_draws(studio):
+    axis = {"by": "sampler", "values": ["dpm++ 2m", "euler", "Eulr"]}
+    with pytest.raises(BadRequest, match="'Eulr' does not fit sampler") as refused:
+        act(studio, CLEO, "series.grid", settings={"prompt": "a crown"}, axes=[axis])
+    assert "DPM++ 2M, " in refused.value.hint
+
+
 @pytest.mark.parametrize("purpose", ["square", "story", "banner", "a4", "photo"])
 def test_the_settings_of_a_picture_bring_back_what_it_was_for(studio, tmp_path, purpose):
     from PIL import Image

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lora_diffusion import LibraryPicture
+from lora_diffusion import LibraryPicture, samplers
 from webui.actions import At, action
 from webui.actions.pictures import Drawn, Settings, draw
 from webui.errors import BadRequest
@@ -156,8 +156,17 @@ def _change(settings: Settings, axis: Axis, value: str) -> Mapping[str, Any]:
             return {axis.by: int(value)}
         case "guidance":
             return {"guidance": float(value)}
-        case _:
-            return {axis.by: value}
+        case "sampler":
+            _require_sampler(axis, value)
+            return {"sampler": value}
+
+
+def _require_sampler(axis: Axis, value: str) -> None:
+    """Refuse a sampler that is not known before anything is drawn: a grid without its last picture is no grid."""
+    known = {name.casefold() for each in samplers() for name in (each.name, each.title)}
+    if " ".join(value.split()).casefold() not in known:
+        titles = ", ".join(each.title for each in samplers())
+        raise BadRequest(f"{value!r} does not fit {axis.by}", hint=f"there are: {titles}")
 
 
 _CHOSEN = {"style": slice(0, 1), "second_style": slice(1, 2), "all_styles": slice(None)}
