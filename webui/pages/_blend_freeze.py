@@ -34,7 +34,12 @@ def build(
         return gr.update(visible=chosen == "compact"), gr.update(visible=chosen == "merged")
 
     def freeze(request: gr.Request, called: str, chosen: str, kept: float, cast: str, *values: Any) -> tuple[Any, ...]:
-        wanted = {"name": called or t("blend.unnamed"), "kind": chosen, "keep": kept / 100, "precision": cast}
+        wanted = {
+            "name": (called or "").strip() or t("blend.unnamed"),
+            "kind": chosen,
+            "keep": kept / 100,
+            "precision": cast,
+        }
         made = ctx.act(request, "blend.freeze", styles=mix(values), **wanted)
         if chosen == "recipe":
             return (
