@@ -35,6 +35,22 @@ def test_a_comparison_that_is_refused_shows_no_progress(visit):
     expect(page.get_by_text("Getting ready")).to_have_count(0)
 
 
+def test_a_grid_of_nothing_and_a_style_as_text_are_refused_with_what_to_do(visit):
+    page = visit.open("/en/create")
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Escape")
+    page.locator("#prompt textarea").fill("a crown <lora:papercut:0.8>")
+    page.locator("#go").click()
+    expect(page.get_by_text("in this field adds no style")).to_be_visible(timeout=PATIENCE)
+    page.locator("#prompt textarea").fill("a crown")
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("button.label-wrap", has_text="Grid").click()
+    page.get_by_label("Values").first.fill(" , ")
+    page.locator("#grid").click()
+    expect(page.get_by_text("Choose what the grid varies")).to_be_visible(timeout=PATIENCE)
+
+
 def test_an_empty_slot_leaves_the_mix_as_it_is(visit):
     page = visit.open("/en/blend")
     strengths = page.get_by_role("spinbutton", name="Strength in %")

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.errors import BadRequest
 from webui.pages._create_form import Form
 
 __all__ = ["build"]
@@ -63,6 +64,8 @@ def _grid(ctx: Context, form: Form) -> None:
 
     def draw(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
         wanted = [_axis(by, text) for by, text in zip(fields[:3], fields[3:6], strict=True) if by != "none"]
+        if not wanted or not all(each["values"] for each in wanted):
+            raise BadRequest(t("create.grid_empty"), hint=t("create.grid_empty_hint"))
         prompts: list[str] = next((each["values"] for each in wanted if each["by"] == "prompt"), [])
         shared = form.settings(ctx, request, (fields[6] or "".join(prompts[:1]), *fields[7:]))
         events = ctx.act(request, "series.grid", settings=shared, axes=wanted)

@@ -69,6 +69,8 @@ class Form:
         said, refs, rest = values[0], values[1], values[2:]
         if not (said or "").strip():
             raise BadRequest(ctx.t("create.empty_prompt"), hint=ctx.t("create.empty_prompt_hint"))
+        if "<lora:" in said.casefold():
+            raise BadRequest(ctx.t("create.tag_in_prompt"), hint=ctx.t("create.tag_in_prompt_hint"))
         sliders = len(self.styles.sliders)
         weights, (kind, number, *others) = rest[:sliders], rest[sliders:]
         side = ctx.act(request, "bases.size", purpose=kind)
