@@ -49,3 +49,18 @@ def test_stop_is_told_on_every_tab_and_leaves_nothing_stopping(visit):
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("Nothing is being drawn for you.")).to_be_visible(timeout=PATIENCE)
+
+
+def test_the_picture_of_a_mix_follows_a_slot(visit):
+    page = visit.open("/en/blend")
+    strengths = page.get_by_role("spinbutton", name="Strength in %")
+    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    page.get_by_role("button", name="Keep as A").click()
+    expect(page.get_by_text("Kept as A.")).to_be_visible(timeout=PATIENCE)
+    strengths.first.fill("150")
+    strengths.first.press("Tab")
+    picture = page.locator("#mixed img")
+    picture.wait_for(timeout=PATIENCE)
+    before = str(picture.get_attribute("src"))
+    page.get_by_role("button", name="Use A").click()
+    expect(picture).not_to_have_attribute("src", before, timeout=PATIENCE)

@@ -1,6 +1,6 @@
 """The picture of a mix: drawn when asked for, after every change of a slider, or at nine strengths at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,8 +44,8 @@ class Picture:
         )
         return cls(prompt=prompt, seed=seed, live=live, go=go, grid=grid, status=status, picture=picture)
 
-    def bind(self, ctx: Context, rows: BlendRows) -> None:
-        """Let buttons and sliders draw the mix of the rows."""
+    def bind(self, ctx: Context, rows: BlendRows, refilled: Sequence[Any]) -> None:
+        """Let buttons, sliders and what fills the rows anew draw the mix of the rows."""
 
         def settings(said: str, number: float, values: tuple[Any, ...], steps: int) -> dict[str, Any]:
             return {"prompt": said, "seed": int(number or 0), "styles": rows.mix(values[0], values[1:]), "steps": steps}
@@ -68,8 +68,8 @@ class Picture:
         given, outputs = [self.prompt, self.seed, *rows.inputs], [self.status, self.picture]
         ctx.on(self.go.click, mixed, given, outputs, **free)
         ctx.on(self.grid.click, weights, given, outputs, **free)
-        for field in rows.fields:
-            event = field.release if isinstance(field, gr.Slider) else field.input
+        moved = [each.release if isinstance(each, gr.Slider) else each.input for each in rows.fields]
+        for event in (*moved, *refilled):
             ctx.on(event, follow, [self.live, *given], outputs, trigger_mode="always_last", **free)
 
 

@@ -35,8 +35,8 @@ class Slots:
             dropped = gr.File(label=t("blend.recipe_file"), file_types=[".json"], type="filepath")
         return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))
 
-    def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox, seed: gr.Number) -> None:
-        """Let each of them fill the rows, and styles that are picked bring their trigger words."""
+    def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox, seed: gr.Number) -> list[Any]:
+        """Let each of them fill the rows, and styles that are picked bring their words; return events that filled."""
 
         def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
             return ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or []), refs or []
@@ -86,7 +86,8 @@ class Slots:
         outputs, given = [prompt, self.before, *rows.outputs], [prompt, self.before]
         ctx.on(page.load, arrive, prompt, [seed, *outputs], **quiet)
         ctx.on(rows.picker.input, pick, [*given, rows.picker], given, **quiet)
-        ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)
+        events = [ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)]
         for slot in SLOTS:
             ctx.on(self.keeps[slot].click, keep(slot), rows.inputs, None, **quiet)
-            ctx.on(self.recalls[slot].click, recall(slot), given, outputs, **quiet)
+            events.append(ctx.on(self.recalls[slot].click, recall(slot), given, outputs, **quiet))
+        return [each.success for each in events]

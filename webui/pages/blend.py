@@ -37,8 +37,8 @@ def build(ctx: Context, page: gr.Blocks) -> None:
                 _blend_freeze.build(ctx, page, rows.inputs, lambda values: rows.mix(values[0], values[1:]))
 
     rows.bind(ctx)
-    slots.bind(ctx, page, rows, picture.prompt, picture.seed)
-    picture.bind(ctx, rows)
+    refilled = slots.bind(ctx, page, rows, picture.prompt, picture.seed)
+    picture.bind(ctx, rows, refilled)
 
 
 def _meet(ctx: Context, rows: BlendRows) -> None:
