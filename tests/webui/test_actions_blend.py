@@ -6,6 +6,7 @@ import pytest
 
 from lora_diffusion import Details, UsageError
 from webui.actions import act
+from webui.errors import BadRequest
 from webui.jobs import Jobs
 from webui.keeper import Keeper
 from webui.users import User
@@ -74,3 +75,13 @@ def test_a_mix_whose_name_the_library_refuses_is_not_begun(desk, kind):
     with pytest.raises(UsageError, match="'a/b' cannot be a name: it holds '/'"):
         do(desk, "blend.freeze", name="a/b", styles=styles, kind=kind)
     assert desk.jobs.list() == []
+
+
+@pytest.mark.parametrize("kind", ["exact", "compact"])
+def test_no_style_is_made_of_one_that_was_retired(desk, kind):
+    for stage in ("in_review", "approved", "retired"):
+        desk.library.promote("papercut@1", stage, by="Ada", when=WHEN, reason="too loud")
+    styles = [{"ref": "blueprint@1", "weight": 0.5}, {"ref": "papercut@1", "weight": 0.5}]
+    with pytest.raises(BadRequest, match="papercut@1 was retired"):
+        do(desk, "blend.freeze", name="Night", styles=styles, kind=kind)
+    assert desk.jobs.list(owner=CLEO.name) == []

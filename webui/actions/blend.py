@@ -15,7 +15,7 @@ from lora_diffusion import preset_bars, preset_names, require_name
 from webui.actions import At, action
 from webui.actions.bases import path_of
 from webui.actions.jobs import JobRow, row_of
-from webui.actions.pictures import Style, Styles, Uploaded
+from webui.actions.pictures import Style, Styles, Uploaded, require_in_use
 from webui.commands import run_cli
 from webui.errors import BadRequest, NotFound
 from webui.release import require_release
@@ -172,6 +172,8 @@ def freeze(
         )
     if kind in ("exact", "compact"):  # which go into the library: a name that it refuses is told before the work
         require_name(name)
+        for each in styles:
+            require_in_use(at, each)
     folder = at.studio.home / "exports" / secrets.token_hex(8)
     if kind == "recipe":
         prints = {each.ref: at.studio.library.version(each.ref).fingerprint for each in styles}

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lora_diffusion import (
     LibraryPicture,
     LoraDiffusionError,
+    Version,
     join_prompt,
     reusable_settings,
 )
@@ -24,7 +25,7 @@ from webui.actions.bases import path_of
 from webui.errors import BadRequest
 from webui.reusing import MAX_WEIGHT, again
 
-__all__ = ["Id", "Settings", "Side", "Style", "Text", "Uploaded"]
+__all__ = ["Id", "Settings", "Side", "Style", "Text", "Uploaded", "require_in_use"]
 
 Id = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Text = Annotated[str, Field(max_length=4000)]
@@ -121,9 +122,7 @@ def _request(at: At, settings: Settings) -> tuple[dict[str, Any], dict[str, floa
     """Return what `lora-diffusion serve` is asked, and the styles by reference with their weights."""
     parts, names, used, schedules = [], {}, {}, {}
     for style in settings.styles:
-        version = at.studio.library.version(style.ref)
-        if version.stage == "retired":
-            raise BadRequest(f"{version.ref} was retired", hint="choose another style, or ask an approver about it")
+        version = require_in_use(at, style)
         path = str(at.studio.library.path(version.ref))
         parts.append(f"{path}:{style.weight!r}" + (f"@{style.blocks}" if style.blocks else ""))
         names[path], used[version.ref] = version.ref, style.weight
@@ -145,6 +144,14 @@ def _request(at: At, settings: Settings) -> tuple[dict[str, Any], dict[str, floa
         ),
     }
     return request, used
+
+
+def require_in_use(at: At, style: Style) -> Version:
+    """Return the version that a style means. Raises BadRequest where it was retired."""
+    version = at.studio.library.version(style.ref)
+    if version.stage == "retired":
+        raise BadRequest(f"{version.ref} was retired", hint="choose another style, or ask an approver about it")
+    return version
 
 
 def _start(at: At, start: str) -> Path:
