@@ -64,3 +64,21 @@ def test_the_picture_of_a_mix_follows_a_slot(visit):
     before = str(picture.get_attribute("src"))
     page.get_by_role("button", name="Use A").click()
     expect(picture).not_to_have_attribute("src", before, timeout=PATIENCE)
+
+
+def test_stars_and_the_search_of_the_history_show_what_there_is(visit):
+    page = visit.open("/en/create")
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option").first.wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("spinbutton", name="How many").fill("1")
+    page.locator("#prompt textarea").fill("a quokka icon")
+    page.locator("#go").click()
+    page.get_by_role("button", name="Star it").click(timeout=PATIENCE)
+    page.get_by_role("tab", name="History").click()
+    page.get_by_label("Only stars").check()
+    starred = page.locator(".pick:visible")
+    expect(starred).to_have_count(1, timeout=PATIENCE)
+    starred.click()
+    page.get_by_role("button", name="Star or unstar").click()
+    expect(page.get_by_text("No picture fits what you look for.")).to_be_visible(timeout=PATIENCE)

@@ -25,12 +25,13 @@ def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
 
     def show(text: str, only_starred: bool, only_mine: bool, before: str, request: gr.Request) -> tuple[str, str, Any]:
         wanted = {"starred": True} if only_starred else {}
-        found = ctx.act(request, "pictures.list", text=text or "", mine=only_mine, before=before, limit=SHOWN, **wanted)
-        shots = [ctx.shot(each) for each in found]
-        html = (
-            ctx.render("pick_pictures", shots=shots) if shots else ctx.render("plain", text=ctx.t("create.no_pictures"))
+        found = ctx.act(
+            request, "pictures.list", text=text or "", mine=only_mine, before=before, limit=SHOWN + 1, **wanted
         )
-        last = found[-1].id if len(found) == SHOWN else ""
+        shots = [ctx.shot(each) for each in found[:SHOWN]]
+        none = ctx.t("create.none_found" if text or only_starred or only_mine else "create.no_pictures")
+        html = ctx.render("pick_pictures", shots=shots) if shots else ctx.render("plain", text=none)
+        last = found[SHOWN - 1].id if len(found) > SHOWN else ""
         return html, last, gr.update(visible=bool(last))
 
     def newest(text: str, only_starred: bool, only_mine: bool, request: gr.Request) -> tuple[str, str, Any]:
@@ -43,11 +44,14 @@ def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
         picture = ctx.act(request, "pictures.show", id=id)
         return ctx.render("create_chosen", picture=picture, src=ctx.file(picture.path), settings=picture.settings)
 
-    def toggle(id: str, request: gr.Request) -> None:
+    def toggle(id: str, text: str, only_starred: bool, only_mine: bool, request: gr.Request) -> tuple[Any, Any, Any]:
         if id:
             on = not ctx.act(request, "pictures.show", id=id).starred
             ctx.act(request, "pictures.star", id=id, on=on)
             gr.Info(ctx.t("create.starred" if on else "create.unstarred"))
+        if only_starred:  # the one that is shown no longer belongs there
+            return newest(text, only_starred, only_mine, request)
+        return gr.skip(), gr.skip(), gr.skip()
 
     filters: list[Any] = [search, starred, mine]
     for event in (page.load, tab.select, search.submit, starred.input, mine.input):
@@ -55,4 +59,4 @@ def build(ctx: Context, page: gr.Blocks, tab: gr.Tab) -> None:
     ctx.on(older.click, show, [*filters, last], [grid, last, older])
     ctx.on(grid.select, choose, None, [chosen, about], show_progress="hidden")
     ctx.on(chosen.change, lambda id: gr.update(visible=bool(id)), chosen, star, show_progress="hidden")
-    ctx.on(star.click, toggle, chosen, None, show_progress="hidden")
+    ctx.on(star.click, toggle, [chosen, *filters], [grid, last, older], show_progress="hidden")
