@@ -117,8 +117,8 @@ def describe(
     ref: Ref,
     trigger: Words | None = None,
     weight: Annotated[float, Field(ge=-2, le=2)] | None = None,
-    weight_low: Annotated[float, Field(ge=-2, le=2)] | None = None,
-    weight_high: Annotated[float, Field(ge=-2, le=2)] | None = None,
+    weight_low: Annotated[float, Field(ge=-2, le=2)] | Literal[""] | None = None,
+    weight_high: Annotated[float, Field(ge=-2, le=2)] | Literal[""] | None = None,
     tags: Annotated[tuple[Words, ...], Field(max_length=30)] | None = None,
     licence: Words | None = None,
     expires: Annotated[str, Field(pattern=r"^(\d{4}-\d{2}-\d{2})?$")] | None = None,
@@ -126,12 +126,13 @@ def describe(
     notes: Annotated[str, Field(max_length=10_000)] | None = None,
     card: Annotated[str, Field(max_length=10_000)] | None = None,
 ) -> Version:
-    """Change what is said about a version; what is left out stays."""
+    """Change what is said about a version; what is left out stays, what is given empty is taken away."""
     given = {
         "trigger": trigger, "weight": weight, "weight_low": weight_low, "weight_high": weight_high, "tags": tags,
         "licence": licence, "expires": expires, "owner": owner, "notes": notes, "card": card,
     }  # fmt: skip
-    changes = {key: value for key, value in given.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    changes |= {key: None for key in ("weight_low", "weight_high") if changes.get(key) == ""}
     return at.studio.library.describe(ref, by=at.user.name, when=at.when, **changes)
 
 

@@ -17,13 +17,14 @@ __all__ = ["Detail"]
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """`parts` are the tabs, each with what it shows of a version."""
+    """`parts` are the tabs, each with what it shows of a version; `description` is one to write in."""
 
     ref: gr.State
     about: gr.HTML
     draw: gr.Button
     submit: gr.Button
     status: gr.HTML
+    description: Description
     parts: list[Any]
     talk: gr.HTML
     text: gr.Textbox
@@ -50,31 +51,39 @@ class Detail:
                     text = gr.Textbox(label=t("library.comment"), max_length=2000)
                     say = gr.Button(t("library.say"))
         made = cls(
-            ref=ref, about=about, draw=draw, submit=submit, status=status, parts=[versions, description, origin],
-            talk=talk, text=text, say=say,
+            ref=ref, about=about, draw=draw, submit=submit, status=status, description=description,
+            parts=[versions, origin], talk=talk, text=text, say=say,
         )  # fmt: skip
         made._bind(ctx)
         return made
 
     @property
     def outputs(self) -> list[Any]:
+        return [*self.changing, *self.description.outputs]
+
+    @property
+    def changing(self) -> list[Any]:
+        """What a step such as handing in changes; what somebody is writing meanwhile is not among it."""
         shown = [each for part in self.parts for each in part.outputs]
-        return [self.ref, self.about, self.submit, *shown, self.talk, self.text]
+        return [self.ref, self.about, self.submit, *shown, self.talk]
 
     def shown(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
         """Return what `outputs` become for a version."""
+        return [*self.changed(ctx, request, version), *self.description.shown(ctx, request, version)]
+
+    def changed(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
+        """Return what `changing` becomes for a version."""
         return [
             version.ref,
             _told(ctx, request, version),
             gr.update(visible=version.stage == "draft" and not version.blocked),
             *[each for part in self.parts for each in part.shown(ctx, request, version)],
             _talk(ctx, request, version.ref),
-            "",
         ]
 
     def _bind(self, ctx: Context) -> None:
         def show(name: str, request: gr.Request) -> list[Any]:
-            return self.shown(ctx, request, ctx.act(request, "library.show", ref=name))
+            return self.changed(ctx, request, ctx.act(request, "library.show", ref=name))
 
         def submit(name: str, request: gr.Request) -> list[Any]:
             ctx.act(request, "library.submit", ref=name)
@@ -98,9 +107,9 @@ class Detail:
             yield ""
 
         quiet = {"show_progress": "hidden"}
-        for part in self.parts:
-            part.bind(ctx, self.ref, show, self.outputs)
-        ctx.on(self.submit.click, submit, self.ref, self.outputs)
+        for part in [self.description, *self.parts]:
+            part.bind(ctx, self.ref, show, self.changing)
+        ctx.on(self.submit.click, submit, self.ref, self.changing)
         ctx.on(self.say.click, comment, [self.ref, self.text], [self.talk, self.text])
         drawn = ctx.on(self.draw.click, sample, self.ref, self.status, **quiet)
         ctx.on(drawn.then, tell, self.ref, self.about, **quiet)  # somebody may be describing the style by now

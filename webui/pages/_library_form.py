@@ -13,9 +13,10 @@ __all__ = ["Description"]
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """`fields` are in the order in which `changes_of` reads them."""
+    """`fields` are in the order in which `changes_of` reads them; `before` is what they held when they were shown."""
 
     fields: list[Any]
+    before: gr.State
     save: gr.Button
 
     @classmethod
@@ -34,11 +35,12 @@ class Description:
             owner = gr.Textbox(label=t("library.owner"), max_length=200)
         notes = gr.Textbox(label=t("library.notes"), lines=3, max_length=10_000)
         save = gr.Button(t("library.save"), variant="primary")
-        return cls(fields=[trigger, *weights, tags, licence, expires, owner, notes], save=save)
+        fields = [trigger, *weights, tags, licence, expires, owner, notes]
+        return cls(fields=fields, before=gr.State([None] * len(fields)), save=save)
 
     @property
     def outputs(self) -> list[Any]:
-        return self.fields
+        return [*self.fields, self.before]
 
     def shown(self, ctx: Context, request: gr.Request, version: Any) -> list[Any]:
         """Return what `outputs` become for a version; weights are per cent here."""
@@ -46,14 +48,17 @@ class Description:
         weights = (details.weight, details.weight_low, details.weight_high)
         said = [details.licence, details.expires, details.owner, details.notes]
         percent = [None if each is None else 100 * each for each in weights]
-        return [details.trigger, *percent, ", ".join(details.tags), *said]
+        shown = [details.trigger, *percent, ", ".join(details.tags), *said]
+        return [*shown, shown]
 
     def bind(self, ctx: Context, ref: gr.State, show: Show, outputs: list[Any]) -> None:
         """Let what was written be kept; `show` shows a version on `outputs`."""
 
-        def keep(request: gr.Request, name: str, *values: Any) -> list[Any]:
-            ctx.act(request, "library.describe", ref=name, **changes_of(values))
+        def keep(request: gr.Request, name: str, before: list[Any], *values: Any) -> list[Any]:
+            if changes := changes_of(before, values):
+                ctx.act(request, "library.describe", ref=name, **changes)
             gr.Info(ctx.t("library.saved"))
-            return show(name, request)
+            now = self.shown(ctx, request, ctx.act(request, "library.show", ref=name))
+            return [*show(name, request), *now]
 
-        ctx.on(self.save.click, keep, [ref, *self.fields], outputs)
+        ctx.on(self.save.click, keep, [ref, self.before, *self.fields], [*outputs, *self.outputs])

@@ -53,10 +53,11 @@ class Origin:
         def take_back(name: str, sha256: str | None, said: str, meant: bool, request: gr.Request) -> list[Any]:
             if not (sha256 and meant and said):
                 gr.Warning(ctx.t("library.withdraw_needs"))
-            else:
-                found = ctx.act(request, "library.withdraw", sha256=sha256, reason=said or "")
-                touched = len(found.versions) + len(found.descendants)
-                gr.Warning(ctx.t("library.withdrawn", styles=touched, pictures=len(found.pictures)))
-            return show(name, request)
+                return [gr.skip()] * len(changing)
+            found = ctx.act(request, "library.withdraw", sha256=sha256, reason=said)
+            touched = len(found.versions) + len(found.descendants)
+            gr.Warning(ctx.t("library.withdrawn", styles=touched, pictures=len(found.pictures)))
+            return [*show(name, request), "", False]  # the next picture needs a reason and a tick of its own
 
-        ctx.on(self.withdraw.click, take_back, [ref, self.image, self.why, self.sure], outputs)
+        changing = [*outputs, self.why, self.sure]
+        ctx.on(self.withdraw.click, take_back, [ref, self.image, self.why, self.sure], changing)

@@ -82,13 +82,14 @@ class Versions:
 
         def promote(name: str, stage: str, said: str, request: gr.Request) -> list[Any]:
             ctx.act(request, "library.promote", ref=name, stage=stage, reason=said or "")
-            return show(name, request)
+            return [*show(name, request), ""]
 
         def roll(name: str, said: str, request: gr.Request) -> list[Any]:
             style, _, number = name.rpartition("@")
             ctx.act(request, "library.rollback", name=style, number=int(number), reason=said or "")
-            return show(name, request)
+            return [*show(name, request), ""]
 
         ctx.on(self.compare.click, differ, [ref, self.other], self.difference)
-        ctx.on(self.move.click, promote, [ref, self.stage, self.reason], outputs)
-        ctx.on(self.back.click, roll, [ref, self.reason], outputs)
+        changing = [*outputs, self.reason]
+        ctx.on(self.move.click, promote, [ref, self.stage, self.reason], changing)
+        ctx.on(self.back.click, roll, [ref, self.reason], changing)

@@ -1,6 +1,6 @@
 """What a style says about itself as rows of a table, and what a form says about it as an action takes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -33,13 +33,21 @@ def facts_of(ctx: Context, version: Any) -> list[tuple[str, str]]:
     ]
 
 
-def changes_of(values: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the fields of the form, in its order, as `library.describe` takes them; weights are per cent there."""
+def changes_of(before: Sequence[Any], values: Sequence[Any]) -> dict[str, Any]:
+    """Return what was changed in the fields of the form, in its order, as `library.describe` takes it.
+
+    What stayed is left out: somebody else may have changed it meanwhile. Weights are per cent in the form.
+    """
+    then = _said(before)
+    return {key: value for key, value in _said(values).items() if value != then[key]}
+
+
+def _said(values: Sequence[Any]) -> dict[str, Any]:
     trigger, weight, low, high, tags, licence, expires, owner, notes = values
     numbers = {"weight": weight, "weight_low": low, "weight_high": high}
     words = {"trigger": trigger, "licence": licence, "expires": expires, "owner": owner, "notes": notes}
     return {
-        **{key: value / 100 for key, value in numbers.items() if value is not None},
+        **{key: "" if value is None else value / 100 for key, value in numbers.items()},
         **{key: value or "" for key, value in words.items()},
         "tags": tuple(each.strip() for each in (tags or "").split(",") if each.strip()),
     }
