@@ -118,6 +118,32 @@ def test_a_blocked_style_says_why_and_offers_no_approval(phone, styles):
     assert page.locator("#approve").is_hidden()
 
 
+def test_all_that_is_ticked_before_the_samples_are_drawn_counts_once_they_are_there(visit, styles):
+    with Library.open(styles.home) as library:
+        details = Details(licence="CC0-1.0", trigger="blueprint")
+        library.add(SHIPPED / "blueprint.safetensors", name="Early", by="Mia", when=WHEN, details=details)
+        library.promote("Early", "in_review", by="Mia", when=WHEN)
+    page = visit.open("/en/review?ref=Early%401")
+    boxes = page.locator(".checks input")
+    expect(boxes).to_have_count(5)
+    for box in boxes.all():
+        box.check()
+    expect(page.locator("#approve")).to_be_disabled()
+    page.get_by_role("button", name="Draw samples").click()
+    expect(page.locator("#approve")).to_be_enabled(timeout=SLOW)
+
+
+@pytest.mark.parametrize("asked", ["review?ref=gone%401", "export?ref=gone%401", "export?job=abcdefabcdefabcd"])
+def test_a_page_that_is_asked_for_what_is_gone_says_so_and_works(visit, styles, asked):
+    page = visit.open(f"/en/{asked}")
+    page.locator("main [role=alert]").first.wait_for()
+    if asked.startswith("review"):
+        page.locator("a.card", has_text="Torn").wait_for()
+    else:
+        expect(page.get_by_label("Style", exact=True)).not_to_have_value("")
+        expect(page.locator("#export")).to_be_enabled()
+
+
 def test_an_export_for_comfyui_is_read_by_diffusers_with_every_module(visit, styles, tmp_path):
     from diffusers.loaders import StableDiffusionLoraLoaderMixin
 

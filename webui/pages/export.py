@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from webui.components import heading
-from webui.context import Context
+from webui.context import REFUSALS, Context
 from webui.pages._export_form import Form
 from webui.pages._export_words import choices_of, opened_of
 
@@ -26,9 +26,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             gr.HTML(ctx.render("export_merged"))
 
     def arrive(target: str, privacy: str, request: gr.Request) -> tuple[Any, ...]:
-        number, asked = request.query_params.get("job", ""), request.query_params.get("ref", "")
-        if number and not asked:
-            asked = ctx.act(request, "export.result", id=number).job.subject
+        number, asked, told = _asked_for(ctx, request)
         choices = choices_of(ctx, request, asked)
         known = {each for _, each in choices}
         first = asked if asked in known else (choices[0][1] if choices else None)
@@ -36,7 +34,7 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             gr.update(choices=choices, value=first),
             *form.picked(ctx, request, first, target, privacy),
             number,
-            *_come(ctx, request, number),
+            *((told, gr.skip()) if told else _come(ctx, request, number)),
             opened_of(ctx, request),
         )
 
@@ -53,6 +51,25 @@ def build(ctx: Context, page: gr.Blocks) -> None:
     ctx.on(page.load, arrive, [form.target, form.privacy], outputs, **quiet)
     ctx.on(form.go.click, export, form.asked, [job, done, clock], **quiet)
     ctx.on(clock.tick, follow, job, [done, clock, mine], **quiet)
+
+
+def _asked_for(ctx: Context, request: gr.Request) -> tuple[str, str, str]:
+    """Return the export and the version that the address names, empty where they are gone, and what to say then."""
+    number, asked = request.query_params.get("job", ""), request.query_params.get("ref", "")
+    told = ""
+    try:
+        asked = asked or (ctx.act(request, "export.result", id=number).job.subject if number else "")
+    except REFUSALS as error:
+        number, told = "", _refused(ctx, error)
+    try:
+        asked = ctx.act(request, "library.show", ref=asked).ref if asked else ""
+    except REFUSALS as error:
+        asked, told = "", "" if number else _refused(ctx, error)  # what was exported is there under any name
+    return number, asked, told
+
+
+def _refused(ctx: Context, error: Exception) -> str:
+    return ctx.render("problem", text=str(error), hint=getattr(error, "hint", ""))
 
 
 def _come(ctx: Context, request: gr.Request, id: str) -> tuple[Any, Any]:

@@ -1,13 +1,13 @@
 """Review: what waits for approval, all there is to judge it by, and two buttons. `?ref=` opens one version."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from webui.actions.review import CHECKS
 from webui.components import heading
-from webui.context import Context
+from webui.context import REFUSALS, Context
 from webui.pages._review_desk import Desk, figures_of, pictures_of
 
 __all__ = ["NAME", "build"]
@@ -21,13 +21,15 @@ def build(ctx: Context, page: gr.Blocks) -> None:
 
     def arrive(request: gr.Request) -> list[Any]:
         asked = dict(request.query_params).get("ref", "")
-        if asked:
+        if not asked:
+            return [_queue(ctx, request, ""), *[gr.skip()] * len(desk.outputs)]
+        try:
             return _all(ctx, request, desk, asked)
-        return [_queue(ctx, request, ""), *[gr.skip()] * len(desk.outputs)]
+        except REFUSALS:
+            return [_queue(ctx, request, "", gone=asked), *[gr.skip()] * len(desk.outputs)]
 
     ctx.on(page.load, arrive, None, [queue, *desk.outputs], show_progress="hidden")
-    _decide(ctx, queue, desk)
-    _judge(ctx, desk)
+    _judge(ctx, desk, _decide(ctx, queue, desk))
 
 
 def _all(ctx: Context, request: gr.Request, desk: Desk, ref: str) -> list[Any]:
@@ -35,12 +37,12 @@ def _all(ctx: Context, request: gr.Request, desk: Desk, ref: str) -> list[Any]:
     return [_queue(ctx, request, shown[0]), *shown]
 
 
-def _queue(ctx: Context, request: gr.Request, ref: str) -> str:
-    return ctx.render("review_queue", versions=ctx.act(request, "review.queue"), now=ref)
+def _queue(ctx: Context, request: gr.Request, ref: str, *, gone: str = "") -> str:
+    return ctx.render("review_queue", versions=ctx.act(request, "review.queue"), now=ref, gone=gone)
 
 
-def _decide(ctx: Context, queue: gr.HTML, desk: Desk) -> None:
-    """Let a version be approved once all is ticked, or sent back."""
+def _decide(ctx: Context, queue: gr.HTML, desk: Desk) -> Callable[..., Any]:
+    """Let a version be approved once all is ticked, or sent back; return what says whether it can be approved."""
 
     def ticked(values: list[str], ref: str, request: gr.Request) -> Any:
         """Let a style be approved once everything is ticked that is really there."""
@@ -61,9 +63,10 @@ def _decide(ctx: Context, queue: gr.HTML, desk: Desk) -> None:
     ctx.on(desk.checks.change, ticked, [desk.checks, desk.ref], desk.approve, **quiet)
     ctx.on(desk.approve.click, approve, [desk.ref, desk.checks, desk.reason], outputs, **quiet)
     ctx.on(desk.back.click, refuse, [desk.ref, desk.reason], outputs, **quiet)
+    return ticked
 
 
-def _judge(ctx: Context, desk: Desk) -> None:
+def _judge(ctx: Context, desk: Desk, ticked: Callable[..., Any]) -> None:
     """Let samples be drawn, the style be measured, and a comment be made."""
 
     def sample(ref: str, request: gr.Request) -> Iterator[str]:
@@ -91,7 +94,10 @@ def _judge(ctx: Context, desk: Desk) -> None:
 
     quiet = {"show_progress": "hidden"}
     drawn = ctx.on(desk.draw.click, sample, desk.ref, desk.drawing, **quiet)
-    ctx.on(drawn.then, pictured, desk.ref, desk.pictured, **quiet)
+    shown = ctx.on(drawn.then, pictured, desk.ref, desk.pictured, **quiet)
+    ctx.on(
+        shown.then, ticked, [desk.checks, desk.ref], desk.approve, **quiet
+    )  # the samples may have been all it lacked
     ctx.on(desk.measure.click, begin, desk.ref, [desk.measure, desk.measuring, desk.clock], **quiet)
     ctx.on(desk.clock.tick, look, desk.ref, desk.measured, **quiet)
     ctx.on(desk.say.click, comment, [desk.ref, desk.text], [desk.said, desk.text], **quiet)
