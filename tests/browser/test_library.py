@@ -1,4 +1,4 @@
-"""What somebody writes about a style stays while something else is done with it."""
+"""What was written, chosen or asked for stays what it was while something else happens on the page."""
 
 from playwright.sync_api import expect
 
@@ -36,3 +36,25 @@ def test_what_is_being_written_stays_when_a_style_is_handed_in_and_a_withdrawal_
     withdraw.click()
     expect(page.locator("h1 .badge")).to_have_text("Blocked")
     expect(sure).not_to_be_checked()
+
+
+def test_a_second_version_that_waits_is_found_by_its_stage_and_a_second_file_is_no_version_of_the_first(visit):
+    with Library.open(visit.server.home) as library:
+        for file in ("papercut", "blueprint"):
+            library.add(SHIPPED / f"{file}.safetensors", name="Winter", by="Mia", when=WHEN)
+        for ref, stage in (("Winter@1", "in_review"), ("Winter@1", "approved"), ("Winter@2", "in_review")):
+            library.promote(ref, stage, by="Mia", when=WHEN)
+    page = visit.open("/en/library")
+    page.get_by_label("Stage").click()
+    page.get_by_role("option", name="In review").click()
+    page.locator(".card", has_text="Winter v2").wait_for()
+    page.get_by_text("Add a style from a file").click()
+    add, name = page.get_by_role("button", name="Add as a draft"), page.get_by_label("Name (left empty")
+    add.click()
+    page.get_by_text("Choose a file first.").wait_for()
+    page.locator("input[type=file]").set_input_files(SHIPPED / "blueprint.safetensors")
+    page.get_by_text("blueprint.safetensors").wait_for()
+    name.fill("Spring")
+    add.click()
+    page.get_by_text("Spring@1 is in the library.").wait_for()
+    expect(name).to_have_value("")

@@ -41,20 +41,22 @@ def build(ctx: Context, page: gr.Blocks) -> None:
             return [gr.update(visible=True), shown, gr.update(visible=False), *[gr.skip()] * len(detail.outputs)]
         return [gr.update(visible=False), "", gr.update(visible=True), *detail.shown(ctx, request, version)]
 
-    def take(path: str | None, called: str, text: str, wanted: str, request: gr.Request) -> str:
-        if path:
-            version = ctx.act(request, "library.take_in", upload=path, name=called or "")
-            gr.Info(t("library.added", ref=version.ref))
-        return _cards(ctx, request, text, wanted)
+    def take(path: str | None, called: str, text: str, wanted: str, request: gr.Request) -> tuple[Any, Any, Any]:
+        if not path:
+            gr.Warning(t("library.no_file"))
+            return gr.skip(), gr.skip(), gr.skip()
+        version = ctx.act(request, "library.take_in", upload=path, name=called or "")
+        gr.Info(t("library.added", ref=version.ref))
+        return _cards(ctx, request, text, wanted), None, ""  # the next file is not a version of this one
 
     ctx.on(page.load, load, None, [shelf, cards, one, *detail.outputs], show_progress="hidden")
     for event in (search.submit, stage.input):
         ctx.on(event, show, [search, stage], cards, show_progress="hidden")
-    ctx.on(add.click, take, [upload, name, search, stage], cards)
+    ctx.on(add.click, take, [upload, name, search, stage], [cards, upload, name])
 
 
 def _cards(ctx: Context, request: gr.Request, text: str, stage: str, *, gone: str = "") -> str:
-    found = ctx.act(request, "library.list", text=text or "", stage=stage or "")
+    found = ctx.act(request, "library.list", text=text or "", stage=stage or "", every=bool(stage))
     return ctx.render("library_cards", cards=[(each, ctx.thumbnail(each)) for each in found], gone=gone)
 
 
