@@ -4,6 +4,7 @@ from playwright.sync_api import expect
 
 from lora_diffusion import Library, Lineage
 from lora_diffusion.library.seeding import SHIPPED
+from webui.studio import Studio
 
 WHEN = "2026-01-02T03:04:05+00:00"
 
@@ -58,3 +59,18 @@ def test_a_second_version_that_waits_is_found_by_its_stage_and_a_second_file_is_
     add.click()
     page.get_by_text("Spring@1 is in the library.").wait_for()
     expect(name).to_have_value("")
+
+
+def test_a_job_that_ended_offers_what_can_be_done_then_and_the_record_ends_where_it_begins(visit):
+    jobs = Studio(visit.server.home).jobs
+    job = jobs.submit(kind="export", title="wait.zip", owner="you", commands=[["--help"]], folder=visit.server.home)
+    page = visit.open("/en/activity")
+    page.get_by_label("Job", exact=True).click()
+    page.get_by_role("option", name="wait.zip").click()
+    page.get_by_role("button", name="Stop").wait_for()
+    jobs.stop(job.id)
+    page.get_by_role("button", name="Remove from the list").wait_for()
+    expect(page.get_by_role("button", name="Stop")).to_be_hidden()
+    page.get_by_role("tab", name="Who did what").click()
+    page.locator("table:visible", has_text="added a style").wait_for()
+    expect(page.get_by_role("button", name="Show earlier ones")).to_be_hidden()

@@ -44,7 +44,12 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
     mine = gr.Checkbox(label=ctx.t("activity.mine"), value=False)
     table = gr.HTML()
     chosen = gr.Dropdown(
-        label=ctx.t("activity.job"), info=ctx.t("activity.job_info"), choices=[], value=None, visible=False
+        label=ctx.t("activity.job"),
+        info=ctx.t("activity.job_info"),
+        choices=[],
+        value=None,
+        visible=False,
+        elem_classes=ctx.needs("jobs.stop"),
     )
     names = ("pause", "resume", "stop", "retry", "up", "down", "remove")
     with gr.Row(elem_classes=ctx.needs("jobs.stop")):
@@ -52,9 +57,9 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
 
     def show(only_mine: bool, job: str | None, request: gr.Request) -> tuple[str, Any]:
         rows = ctx.act(request, "jobs.list", mine=only_mine, limit=SHOWN)
-        choices = [(f"{row.title} · {ctx.t(f'jobs.{row.state}')} · {row.owner}", row.id) for row in rows]
-        kept = job if job in {row.id for row in rows} else None
-        return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, value=kept, visible=bool(choices))
+        choices = [(f"{row.title} · {ctx.t(f'jobs.{row.state}')} · {ctx.named(row.owner)}", row.id) for row in rows]
+        gone = {"value": None} if job and job not in {row.id for row in rows} else {}  # another may be chosen by now
+        return ctx.render("activity_jobs", rows=rows), gr.update(choices=choices, visible=bool(choices), **gone)
 
     def offer(job: str | None, request: gr.Request) -> list[Any]:
         """Show what can be done with a job in its state."""
@@ -75,7 +80,8 @@ def _jobs(ctx: Context, page: gr.Blocks) -> None:
 
     both = [table, chosen]
     for event in (page.load, mine.change, gr.Timer(3).tick):
-        ctx.on(event, show, [mine, chosen], both, show_progress="hidden")
+        shown = ctx.on(event, show, [mine, chosen], both, show_progress="hidden")
+        ctx.on(shown.then, offer, chosen, list(buttons.values()), show_progress="hidden")  # its state may be another
     ctx.on(chosen.change, offer, chosen, list(buttons.values()), show_progress="hidden")
     for name, button in buttons.items():
         change = doing("move", direction=name) if name in ("up", "down") else doing(name)
@@ -87,13 +93,14 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
     oldest = gr.State(0)
     with gr.Row():
         verify = gr.Button(ctx.t("activity.verify"), variant="primary", elem_classes=ctx.needs("system.verify"))
-        earlier = gr.Button(ctx.t("activity.earlier"))
+        earlier = gr.Button(ctx.t("activity.earlier"), visible=False)
     verdict, table = gr.HTML(), gr.HTML()
 
-    def show(before: int, request: gr.Request) -> tuple[str, int]:
-        events = ctx.act(request, "system.audit", before=before, limit=SHOWN)
-        rows = [(each, _did(ctx, each.what)) for each in events]
-        return ctx.render("activity_audit", events=rows), events[-1].number if len(events) == SHOWN else 0
+    def show(before: int, request: gr.Request) -> tuple[str, int, Any]:
+        events = ctx.act(request, "system.audit", before=before, limit=SHOWN + 1)
+        rows = [(each, _did(ctx, each.what)) for each in events[:SHOWN]]
+        more = len(events) > SHOWN
+        return ctx.render("activity_audit", events=rows), rows[-1][0].number if more else 0, gr.update(visible=more)
 
     def check(request: gr.Request) -> Iterator[str]:
         yield ctx.render("note", text=ctx.t("activity.verifying"))
@@ -104,8 +111,8 @@ def _audit(ctx: Context, page: gr.Blocks) -> None:
         else:
             yield ctx.render("note", text=ctx.t("activity.whole"))
 
-    ctx.on(page.load, show, oldest, [table, oldest], show_progress="hidden")
-    ctx.on(earlier.click, show, oldest, [table, oldest])
+    ctx.on(page.load, show, oldest, [table, oldest, earlier], show_progress="hidden")
+    ctx.on(earlier.click, show, oldest, [table, oldest, earlier])
     ctx.on(verify.click, check, None, verdict)
 
 
@@ -124,7 +131,8 @@ def _disk(ctx: Context, page: gr.Blocks) -> None:
         return ctx.render("activity_disk", **found)
 
     def free(request: gr.Request) -> str:
-        ctx.act(request, "system.clean")
+        freed = ctx.act(request, "system.clean")["freed"]
+        gr.Info(ctx.t("activity.cleaned", mb=ctx.t.number(freed / 1e6, 1)))
         return show(request)
 
     ctx.on(page.load, show, None, table, show_progress="hidden")
