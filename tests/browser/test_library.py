@@ -74,3 +74,20 @@ def test_a_job_that_ended_offers_what_can_be_done_then_and_the_record_ends_where
     page.get_by_role("tab", name="Who did what").click()
     page.locator("table:visible", has_text="added a style").wait_for()
     expect(page.get_by_role("button", name="Show earlier ones")).to_be_hidden()
+
+
+def test_a_new_person_does_not_get_the_role_of_one_whose_name_begins_alike(browser, server, visit):
+    Studio(server.home).users.add("ann", "admin", "correct horse battery", when=WHEN)
+    page = visit.open("/login")
+    page.get_by_label("Name").fill("ann")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign in").click()
+    page.locator("h1", has_text="What would you like").wait_for()
+    page = visit.open("/en/settings")
+    page.get_by_role("tab", name="People").click()
+    page.locator("table:visible", has_text="ann").wait_for()
+    name, role = page.get_by_label("Name", exact=True), page.get_by_label("May", exact=True)
+    name.press_sequentially("ann")
+    expect(role).to_have_value("may do everything")
+    name.press_sequentially("abel")
+    expect(role).to_have_value("may make pictures")

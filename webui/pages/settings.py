@@ -86,7 +86,7 @@ def _bases(ctx: Context, page: gr.Blocks) -> None:
 
 
 def _users(ctx: Context, page: gr.Blocks) -> None:
-    table, target = gr.HTML(), gr.Textbox(visible=False)
+    table, target, picked = gr.HTML(), gr.Textbox(visible=False), gr.State("creator")
     roles = [(ctx.t(f"settings.role_{role}"), role) for role in ROLES]
     with gr.Row():
         name = gr.Textbox(label=ctx.t("settings.user_name"), max_length=64)
@@ -104,8 +104,9 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
             return "", ""
         return ctx.render("settings_users", users=ctx.act(request, "users.list")), ""
 
-    def load(request: gr.Request) -> tuple[str, Any]:
-        return show(request)[0], gr.update(value="admin") if ctx.user(request) == LOCAL else gr.skip()
+    def load(request: gr.Request) -> tuple[str, str, str]:
+        first = "admin" if ctx.user(request) == LOCAL else "creator"
+        return show(request)[0], first, first
 
     def added(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str, str]:
         first = ctx.user(request) == LOCAL
@@ -116,22 +117,29 @@ def _users(ctx: Context, page: gr.Blocks) -> None:
 
     def changed(who: str, what: str, word: str, request: gr.Request) -> tuple[str, str]:
         ctx.act(request, "users.change", name=who, role=what, **({"password": word} if word else {}))
+        gr.Info(ctx.t("settings.user_changed", name=who))
         return show(request)
 
     def removed(who: str, request: gr.Request) -> tuple[str, str]:
         ctx.act(request, "users.remove", name=who)
         return show(request)
 
-    def known(who: str, request: gr.Request) -> Any:
-        """Show the role of somebody who is there, so that a new password changes nothing else."""
+    def known(who: str, chosen: str, request: gr.Request) -> str:
+        """Show the role of somebody who is there, so that a new password changes nothing else.
+
+        Ann is on the way to Anna: who is not there, gets the role that was picked, and not that of the letters before.
+        """
         user = ctx.user(request)
-        roles = {each.name: each.role for each in ctx.act(request, "users.list")} if user.role == "admin" else {}
-        return gr.update(value=roles[who]) if who in roles else gr.skip()
+        roles: dict[str, str] = (
+            {each.name: each.role for each in ctx.act(request, "users.list")} if user.role == "admin" else {}
+        )
+        return roles.get(who, chosen)
 
     fields, outputs = [name, role, password], [table, password]
-    ctx.on(page.load, load, None, [table, role], show_progress="hidden")
+    ctx.on(page.load, load, None, [table, role, picked], show_progress="hidden")
+    ctx.on(role.input, lambda what: what, role, picked, show_progress="hidden")
     done = ctx.on(add.click, added, fields, [*outputs, target])
     done.success(None, target, None, js=TO_SIGN_IN, api_visibility="private")
-    ctx.on(name.change, known, name, role, trigger_mode="always_last", show_progress="hidden")
+    ctx.on(name.change, known, [name, picked], role, trigger_mode="always_last", show_progress="hidden")
     ctx.on(change.click, changed, fields, outputs)
     ctx.on(remove.click, removed, name, outputs)
