@@ -35,3 +35,9 @@ def test_saving_details_leaves_alone_what_was_not_changed_in_the_form():
     assert changes_of(SHOWN, SHOWN) == {}
     assert changes_of(SHOWN, [*SHOWN[:-1], "ours"]) == {"notes": "ours"}
     assert changes_of(SHOWN, [*SHOWN[:4], "", *SHOWN[5:]]) == {"tags": ()}
+
+
+def test_a_base_model_without_a_name_is_not_chosen(studio):
+    with pytest.raises(BadRequest, match="name is empty"):
+        act(studio, User(name="Ada", role="admin"), "bases.choose", name="")
+    assert act(studio, TOM, "bases.current")["base"] == "demo"

@@ -73,7 +73,7 @@ def list_(at: At, *, look: bool = False) -> list[Base]:
 
 
 @action(role="admin")
-def choose(at: At, *, name: Name) -> dict[str, Any]:
+def choose(at: At, *, name: Annotated[Name, Field(min_length=1)]) -> dict[str, Any]:
     """Choose the base model that pictures are drawn with and styles are taught on."""
     path_of(at, name)
     found = next((each for each in _kept(at) if each["name"] == name), None)
