@@ -102,6 +102,16 @@ def test_the_card_says_what_was_given_for_it(desk):
     assert "-0.5 to 0.25" in page
 
 
+def test_weights_that_were_emptied_are_not_on_the_card_and_half_of_them_is_refused(desk):
+    page = run(desk, CLEO, weight_low="", weight_high="").card.read_text("utf-8")
+    assert "0.6 to 1" in run(desk, CLEO).card.read_text("utf-8")
+    assert "0.6 to 1" not in page
+    jobs = desk.jobs.list()
+    with pytest.raises(BadRequest, match="lacks one end"):
+        do(desk, CLEO, "write", ref="Spring Look", weight_low=0.5, weight_high="")
+    assert desk.jobs.list() == jobs
+
+
 def test_weights_that_are_no_range_are_refused_before_the_job(desk):
     with pytest.raises(BadRequest, match="begins above its end"):
         do(desk, CLEO, "write", ref="Spring Look", weight_low=1.0, weight_high=0.5)

@@ -28,7 +28,7 @@ MOST_SAMPLES = 6
 
 Target = Literal["comfyui", "diffusers", "archive"]
 Privacy = Literal["public", "team", "private"]
-Weight = Annotated[float, Field(ge=-2, le=2)]
+Weight = Annotated[float, Field(ge=-2, le=2)] | Literal[""]
 
 TARGETS: dict[Target, str] = {"comfyui": "kohya", "diffusers": "diffusers", "archive": ""}
 """Where a file goes -> the dialect in which it is written; an archive keeps the one that the file has."""
@@ -90,8 +90,8 @@ def write(
 ) -> JobRow:
     """Export a version as a job; approved ones are for creators and above, others for trainers and above.
 
-    The card states `licence` and the recommended weights; left out, those of the version. An archive has its own card
-    and keeps the file as it is, so precision does not matter there.
+    The card states `licence` and the recommended weights; left out, those of the version; empty, none. An archive has
+    its own card and keeps the file as it is, so precision does not matter there.
     """
     version = at.studio.library.version(ref)
     require_release(at.user, version, archived=_archived(target, privacy))
@@ -139,12 +139,15 @@ def _archived(target: Target, privacy: Privacy) -> bool:
 
 
 def _card(
-    at: At, version: Version, folder: Path, licence: str | None, low: float | None, high: float | None
+    at: At, version: Version, folder: Path, licence: str | None, low: Weight | None, high: Weight | None
 ) -> list[str]:
     """Return the words that ask for a card."""
     details = version.details
-    low = details.weight_low if low is None else low
-    high = details.weight_high if high is None else high
+    given = low is not None or high is not None
+    low = details.weight_low if low is None else None if low == "" else low
+    high = details.weight_high if high is None else None if high == "" else high
+    if given and (low is None) != (high is None):
+        raise BadRequest("the recommended strength lacks one end", hint="give both, or neither")
     if low is not None and high is not None and low > high:
         raise BadRequest("the recommended strength begins above its end", hint="give the lower one first")
     said = details.licence if licence is None else licence

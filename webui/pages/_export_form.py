@@ -80,7 +80,8 @@ class Form:
     def wanted(self, values: tuple[Any, ...]) -> dict[str, Any]:
         """Return what the fields hold as `export.write` takes it."""
         ref, target, privacy, precision, card, said, low, high = values
-        weights = {key: each / 100 for key, each in (("weight_low", low), ("weight_high", high)) if each is not None}
+        given = {"weight_low": low, "weight_high": high}
+        weights = {key: "" if each is None else each / 100 for key, each in given.items()}
         names = {"target": target, "precision": precision, "privacy": privacy}
         return {"ref": ref or "", **names, "card": card, "licence": said or "", **weights}
 
