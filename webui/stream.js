@@ -16,6 +16,7 @@
   const follow = async (request) => {
     const first = await plain(request.clone());
     if (!first.ok) return first;
+    // Hand on what a stream says until it ends: by a word of the server, or because it broke off in order.
     const forward = async (source, page) => {
       const reader = source.body.pipeThrough(new TextDecoderStream()).getReader(), encoder = new TextEncoder();
       for (let rest = "", part = await reader.read(); !part.done; part = await reader.read()) {
@@ -23,24 +24,29 @@
         rest = frames.pop();
         for (const frame of frames) {
           const message = frame.startsWith("data:") ? JSON.parse(frame.slice(5)) : {};
+          if (message.msg === "close_stream") return;
           if (message.msg === "process_completed") answered(message.event_id);
-          if (message.msg === "close_stream") {
-            while (joining.size) await Promise.allSettled(joining);
-            if (waiting.size) return true;
-          }
+          if (message.msg === "unexpected_error") waiting.clear(); // of all events: none of them goes on
           page.enqueue(encoder.encode(frame + "\n\n"));
         }
       }
-      return false;
     };
     const run = async (page) => {
       try {
-        for (let source = first; await forward(source, page);) source = await plain(request.clone());
+        await forward(first, page);
+        while (joining.size) await Promise.allSettled(joining);
+        while (waiting.size) {
+          const next = await plain(request.clone());
+          if (!next.ok) throw new Error(`${next.status} ${next.statusText}`);
+          await forward(next, page);
+          while (joining.size) await Promise.allSettled(joining);
+        }
+        page.enqueue(new TextEncoder().encode('data: {"msg": "close_stream"}\n\n'));
         page.close();
       } catch (error) {
+        waiting.clear();
         page.error(error);
       }
-      waiting.clear();
     };
     return new Response(new ReadableStream({ start: (page) => { run(page); } }), first);
   };
