@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -27,6 +27,7 @@ ARGUMENTS = [
 ]
 STARTS = 90.0
 """Seconds that a server may take on a busy machine; 8 alone."""
+expect.set_options(timeout=60_000)  # what takes a second alone
 
 
 class Server:
