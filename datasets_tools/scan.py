@@ -68,7 +68,7 @@ def scan_folder(
 ) -> Scan:
     """Read every picture of the folder and below in full, and match the captions.
 
-    Hidden files, `__MACOSX` and the like are ignored, links that lead out are refused, folders in `skip` are not
+    What is hidden, `__MACOSX` and the like are left out, links that lead out are refused, folders in `skip` are not
     entered. The records are in name order whatever the file system says. Pictures whose bytes the journal knows are not
     decoded again. Raises NoImages when the folder is missing or holds nothing that claims to be a picture; the hint
     names the likely right path.

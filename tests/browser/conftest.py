@@ -114,6 +114,14 @@ class Visit:
         self.page.locator("h1").first.wait_for()
         return self.page
 
+    def create(self) -> Page:
+        """Go to Create and wait until it has filled itself: what is written sooner may be written over."""
+        page = self.open("/en/create")
+        page.get_by_role("combobox", name="Styles").click()
+        page.get_by_role("option").first.wait_for()
+        page.keyboard.press("Escape")
+        return page
+
 
 @pytest.fixture
 def visit(browser, server) -> Iterator[Visit]:

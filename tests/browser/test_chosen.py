@@ -7,10 +7,7 @@ PATIENCE = 120_000
 
 
 def test_four_more_are_like_the_chosen_picture_and_a_reason_stays_with_its_own(visit):
-    page = visit.open("/en/create")
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option").first.wait_for()
-    page.keyboard.press("Escape")
+    page = visit.create()
     page.get_by_role("spinbutton", name="How many").fill("1")
     page.locator("button.label-wrap", has_text="More settings").click()
     seed, kept = page.get_by_label("Start number (seed)"), page.get_by_label("Keep the start number")
@@ -44,7 +41,7 @@ def test_four_more_are_like_the_chosen_picture_and_a_reason_stays_with_its_own(v
     expect(number).not_to_have_value("7", timeout=PATIENCE)
 
 
-def test_stop_is_told_on_every_tab_and_leaves_nothing_stopping(visit):
+def test_that_nothing_is_stopped_is_told_on_every_tab(visit):
     page = visit.open("/en/create")
     page.get_by_role("tab", name="Compare").click()
     page.get_by_role("button", name="Stop", exact=True).click()
@@ -67,10 +64,7 @@ def test_the_picture_of_a_mix_follows_a_slot(visit):
 
 
 def test_stars_and_the_search_of_the_history_show_what_there_is(visit):
-    page = visit.open("/en/create")
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option").first.wait_for()
-    page.keyboard.press("Escape")
+    page = visit.create()
     page.get_by_role("spinbutton", name="How many").fill("1")
     page.locator("#prompt textarea").fill("a quokka icon")
     page.locator("#go").click()

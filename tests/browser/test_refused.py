@@ -22,10 +22,7 @@ def test_a_style_of_an_address_that_is_not_there_is_named(visit):
 
 
 def test_a_comparison_that_is_refused_shows_no_progress(visit):
-    page = visit.open("/en/create")
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option").first.wait_for()
-    page.keyboard.press("Escape")
+    page = visit.create()
     page.locator("#prompt textarea").fill("a crown")
     page.get_by_role("tab", name="Compare").click()
     page.locator("button.label-wrap", has_text="Grid").click()
@@ -36,10 +33,7 @@ def test_a_comparison_that_is_refused_shows_no_progress(visit):
 
 
 def test_a_grid_of_nothing_and_a_style_as_text_are_refused_with_what_to_do(visit):
-    page = visit.open("/en/create")
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option").first.wait_for()
-    page.keyboard.press("Escape")
+    page = visit.create()
     page.locator("#prompt textarea").fill("a crown <lora:papercut:0.8>")
     page.locator("#go").click()
     expect(page.get_by_text("in this field adds no style")).to_be_visible(timeout=PATIENCE)

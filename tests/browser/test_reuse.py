@@ -7,11 +7,8 @@ PATIENCE = 30_000
 
 
 def text_of(visit):
-    """Open Create and wait until the page has filled itself: what is typed sooner may be written over."""
-    page = visit.open("/en/create")
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option").first.wait_for()
-    page.keyboard.press("Escape")
+    """Open Create and its text form."""
+    page = visit.create()
     page.locator("button.label-wrap", has_text="As text, for other programs").click()
     return page, page.get_by_label("Prompt with styles")
 

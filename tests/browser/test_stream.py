@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 LATE = """
 const plain = window.fetch;
 const path = (input) => new URL(input instanceof Request ? input.url : input, location.href).pathname;
@@ -13,7 +15,7 @@ window.fetch = async (input, init) => {
   if (!path(input).endsWith("/queue/data") || location.search) return answer;
   const late = new TransformStream({ async transform(chunk, page) {
     for (const message of chunk.split(/(?=data: )/)) {
-      if (message.includes("close_stream")) { window.held = true; await released; }
+      if (message.includes("close_stream")) { window.held = true; HOLD }
       page.enqueue(message);
     }
   } });
@@ -21,11 +23,12 @@ window.fetch = async (input, init) => {
   return new Response(words.pipeThrough(new TextEncoderStream()), answer);
 };
 """
-"""Keeps the word that the stream has ended on its way until the new set was asked for, as a slow network does."""
+"""Holds the word that the stream has ended."""
 
 
-def test_an_event_that_is_sent_while_the_stream_ends_is_answered(visit):
-    visit.page.add_init_script(LATE)
+@pytest.mark.parametrize("hold", ["await released;", "continue;"], ids=["until another event was sent", "for ever"])
+def test_an_event_is_answered_while_the_stream_ends_or_after_it_broke_off(visit, hold):
+    visit.page.add_init_script(LATE.replace("HOLD", hold))
     page = visit.open("/en/datasets")
     page.wait_for_function("window.held")
     page.get_by_label("Name of a new set").fill("Moons")

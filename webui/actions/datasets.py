@@ -279,6 +279,10 @@ def history(at: At, *, id: Id) -> list[dict[str, Any]]:
     ]
 
 
+_SOUGHT = {"replace": "old", "remove": "text", "trigger": "trigger"}
+"""Edit -> the option without which it has nothing to do; spaces may be replaced."""
+
+
 def _options(edit: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of an edit, without the commas on the side of the text where one is put anyway."""
     options = {key: edit[key] for key in edit if key != "do"}
@@ -287,10 +291,8 @@ def _options(edit: Mapping[str, Any]) -> dict[str, Any]:
         options["text"] = text.rstrip(_COMMAS) if edit["do"] == "prepend" else text.lstrip(_COMMAS)
         if not options["text"].strip(_COMMAS):
             raise BadRequest("there is no text to put into the captions", hint="write the text first")
-    do = edit.get("do")
-    sought = options.get("trigger") if do == "trigger" else text
-    blank = do in ("remove", "trigger") and isinstance(sought, str) and not sought.strip()
-    if blank or (do == "replace" and options.get("old") == ""):
+    sought = options.get(_SOUGHT.get(str(edit.get("do")), ""))
+    if isinstance(sought, str) and not (sought if edit["do"] == "replace" else sought.strip()):
         raise BadRequest("the text is empty", hint="write the text first")
     return options
 

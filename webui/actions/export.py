@@ -143,10 +143,9 @@ def _card(
 ) -> list[str]:
     """Return the words that ask for a card."""
     details = version.details
-    given = low is not None or high is not None
-    low = details.weight_low if low is None else None if low == "" else low
-    high = details.weight_high if high is None else None if high == "" else high
-    if given and (low is None) != (high is None):
+    asked = (low, high) != (None, None)
+    low, high = _stated(low, details.weight_low), _stated(high, details.weight_high)
+    if asked and (low is None) != (high is None):
         raise BadRequest("the recommended strength lacks one end", hint="give both, or neither")
     if low is not None and high is not None and low > high:
         raise BadRequest("the recommended strength begins above its end", hint="give the lower one first")
@@ -157,6 +156,11 @@ def _card(
     for sample in at.studio.library.samples(version.ref)[:MOST_SAMPLES]:
         words += ["--sample", str(sample.path)]
     return words
+
+
+def _stated(asked: Weight | None, own: float | None) -> float | None:
+    """Return the end of a range that was asked for, or the version's own; an empty one is none."""
+    return own if asked is None else None if isinstance(asked, str) else asked
 
 
 def _outcome(at: At, job: Job) -> Outcome:

@@ -127,7 +127,7 @@ def _courses(ctx: Context) -> list[tuple[str, str]]:
     return [(ctx.t(f"blend.course_{name}"), value) for name, value in COURSES.items()]
 
 
-def _choosing(choices: Sequence[tuple[str, str]], value: str) -> Any:
+def _choosing(offers: Sequence[tuple[str, str]], value: str) -> Any:
     """Return an update of a list; what it does not offer, of a recipe or a picture, is offered as it is written."""
-    known = value in {each for _, each in choices}
-    return gr.update(choices=[*choices, *([] if known else [(value, value)])], value=value)
+    known = value in {each for _, each in offers}
+    return gr.update(choices=[*offers, *([] if known else [(value, value)])], value=value)
