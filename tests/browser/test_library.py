@@ -54,7 +54,7 @@ def test_a_second_version_that_waits_is_found_by_its_stage_and_a_second_file_is_
     add.click()
     page.get_by_text("Choose a file first.").wait_for()
     page.locator("input[type=file]").set_input_files(SHIPPED / "blueprint.safetensors")
-    page.get_by_text("blueprint.safetensors").wait_for()
+    page.locator(".file-preview", has_text="blueprint").wait_for()
     name.fill("Spring")
     add.click()
     page.get_by_text("Spring@1 is in the library.").wait_for()

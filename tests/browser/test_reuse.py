@@ -51,3 +51,26 @@ def test_a_row_of_a_blend_keeps_its_values_while_others_come_and_go(visit):
     page.locator(".token-remove").first.click()
     expect(strengths).to_have_count(1, timeout=PATIENCE)
     expect(strengths).to_have_value(second)
+
+
+def test_what_is_being_typed_in_the_text_stays_when_an_answer_comes(visit):
+    page, text = text_of(visit)
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("a rocket")
+    expect(text).to_have_value("a rocket", timeout=PATIENCE)
+    held, wait = [], True
+    page.route("**/queue/join*", lambda route: held.append(route) if wait else route.continue_())
+    prompt.fill("a crown")
+    page.wait_for_timeout(1000)
+    assert held
+    text.fill("a cactus <lora:papercut:0.7>")
+    wait = False
+    for route in held:
+        route.continue_()
+    page.wait_for_timeout(3000)
+    assert text.input_value() == "a cactus <lora:papercut:0.7>"
+    text.press("Enter")
+    expect(prompt).to_have_value("a cactus", timeout=PATIENCE)
+    expect(page.get_by_role("spinbutton", name="papercut, strength in %")).to_have_value("70", timeout=PATIENCE)
+    prompt.fill("a guitar")
+    expect(text).to_have_value("a guitar <lora:papercut:0.7>", timeout=PATIENCE)

@@ -8,6 +8,7 @@ import gradio as gr
 from webui.context import Context
 from webui.errors import BadRequest
 from webui.pages._create_more import More
+from webui.pages._create_text import TextForm
 from webui.pages._create_words import Words
 from webui.pages._losses import warn_of_losses
 from webui.pages._styles import StyleRows
@@ -27,7 +28,7 @@ class Form:
     go: gr.Button
     stop: gr.Button
     more: More
-    text: gr.Textbox
+    text: TextForm
     dropped: gr.File
 
     @classmethod
@@ -45,8 +46,7 @@ class Form:
             go = gr.Button(t("create.go"), variant="primary", elem_id="go")
             stop = gr.Button(t("create.stop"), elem_id="stop")
         more = More.build(ctx)
-        with gr.Accordion(t("create.text_form"), open=False):
-            text = gr.Textbox(label=t("create.text"), info=t("create.text_info"), lines=1, max_lines=4, max_length=6000)
+        text = TextForm.build(ctx)
         with gr.Accordion(t("create.drop"), open=False):
             dropped = gr.File(label=t("create.drop_label"), file_types=[".png"], type="filepath")
         return cls(
@@ -104,8 +104,9 @@ class Form:
 
         self.words.bind(ctx, page, self.prompt, self.styles.picker)
         quiet = {"show_progress": "hidden"}
-        written = ctx.on(self.text.submit, from_text, self.text, self.filled, **quiet)
+        written = ctx.on(self.text.line.submit, from_text, self.text.line, self.filled, **quiet)
         reused = ctx.on(self.dropped.upload, reuse, self.dropped, self.filled, **quiet)
         moved = [each.release for each in self.styles.sliders]
         for event in (self.prompt.change, self.styles.settled.then, written.then, reused.then, *moved):
-            ctx.on(event, read, seen, [self.text, self.words.ticks], trigger_mode="always_last", **quiet)
+            told = ctx.on(event, read, seen, [self.text.told, self.words.ticks], trigger_mode="always_last", **quiet)
+            self.text.show(told)
