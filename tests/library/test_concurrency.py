@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import random
-import signal
 import threading
 from contextlib import suppress
 from multiprocessing.connection import wait
@@ -83,7 +82,7 @@ class _Workers:
 
     def kill(self, pipe):
         number, _, process = self.running[pipe]
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()  # it may have ended since; what it told waits in the pipe
         while self.hear(pipe):
             pass
         first = self.running[pipe][1]

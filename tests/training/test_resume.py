@@ -73,7 +73,7 @@ def test_kill_9_at_any_moment_costs_nothing(base, pictures, tmp_path, whole):
             process = go_on(base, pictures, out)
             process.join(draw.uniform(0.1, 1.0) * usual)
             if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 kills += 1
             process.join()
             assert process.exitcode in (0, -signal.SIGKILL)
