@@ -9,9 +9,9 @@ are on the disk. A copy reads and writes. A merge also folds, makes the SHA-256 
 each byte with the source or with the digest of what was written, and some with the numbers that were computed. Weights
 are random: a merge takes the same time for any.
 
-A merge keeps up with a disk of about 700 MB/s on two cores. With writing limited (blkio.throttle.write_bps_device of a
+A merge keeps up with a disk of 600 to 700 MB/s on two cores. With writing limited (blkio.throttle.write_bps_device of a
 control group) to 250, 500 and 1000 MB/s it took 8.7, 4.4 and 3.0 s, a durable copy 9.7, 5.1 and 2.9 s; without a limit
-2.9 and 1.7 s.
+2.9 and 1.7 s, on another day 3.5 and 1.5 s.
 """
 
 import argparse
