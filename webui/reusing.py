@@ -14,7 +14,6 @@ __all__ = ["MAX_WEIGHT", "again"]
 MAX_WEIGHT = 2.0
 _LIMITS = {"seed": ("Seed", 2**53), "steps": ("Steps", 100), "guidance": ("CFG scale", 30)}
 """Setting -> its name in pictures, and the most that may be drawn here; browsers know no whole numbers beyond 2^53."""
-_BEGAN = "it started from another picture"
 _REUSED = ("negative", "seed", "width", "height", "steps", "guidance", "sampler", "strength")
 
 
@@ -39,7 +38,7 @@ def again(at: At, said: Mapping[str, Any]) -> dict[str, Any]:
         blocks = _blocks((said.get("parts") or {}).get(name, ""))
         styles.append({"ref": ref, "weight": allowed, "blocks": blocks, "schedule": _schedule(said, name)})
     known = {key: said[key] for key in _REUSED if said.get(key) is not None}
-    notes = [each for each in said.get("notes") or () if not each.startswith(_BEGAN)]
+    notes = list(said.get("notes") or ())
     for key, (title, most) in _LIMITS.items():
         if known.get(key, 0) > most:
             notes.append(f"{title}: {known.pop(key)} is left out")
@@ -48,7 +47,7 @@ def again(at: At, said: Mapping[str, Any]) -> dict[str, Any]:
     base = str(said.get("base") or "")
     if base and base != PurePosixPath(path_of(at, "")).stem:
         known["base"] = base
-    began = bool(said.get("start") or said.get("strength"))
+    began = bool(said.get("began") or said.get("start"))
     return {"prompt": prompt, **known, "styles": styles, "missing": missing, "cut": cut, "began": began, "notes": notes}
 
 

@@ -36,8 +36,8 @@ class Reusable:
     """What a picture tells about how to draw it again; None and "" are what it does not tell.
 
     `prompt` names no adapters: `adapters` holds their weights by name, `text_weights` those of text encoders where they
-    differ, `parts` and `schedules` are as in `Settings`. `sampler` is a name of `find_sampler`. `notes` say what could
-    not be taken over.
+    differ, `parts` and `schedules` are as in `Settings`. `sampler` is a name of `find_sampler`. `began` says that it
+    started from another picture, which is not inside it; `notes` say what else could not be taken over.
     """
 
     prompt: str
@@ -49,6 +49,7 @@ class Reusable:
     guidance: float | None = None
     sampler: str = ""
     strength: float | None = None
+    began: bool = False
     base: str = ""
     adapters: Mapping[str, float] = field(default_factory=dict)
     text_weights: Mapping[str, float] = field(default_factory=dict)
@@ -80,8 +81,6 @@ def parse_parameters(text: str) -> Reusable:
     prompt, adapters, text_weights = _adapters(prompt.strip(), notes)
     width, height = found.size()
     strength = found.number("Denoising strength", float, 0.0, 1.0) or None
-    if strength is not None:
-        notes.append("it started from another picture, which is not inside it")
     return Reusable(
         prompt=prompt,
         negative=negative.strip(),
@@ -92,6 +91,7 @@ def parse_parameters(text: str) -> Reusable:
         guidance=found.number("CFG scale", float, 0.0, 100.0),
         sampler=found.sampler(),
         strength=strength,
+        began=strength is not None,
         base=pairs.get("Model", ""),
         adapters=adapters,
         text_weights=text_weights,
@@ -100,7 +100,6 @@ def parse_parameters(text: str) -> Reusable:
 
 
 def _ours(settings: Settings) -> Reusable:
-    notes = ("it started from another picture, which is not inside it",) if settings.start else ()
     return Reusable(
         prompt=settings.prompt,
         negative=settings.negative,
@@ -111,13 +110,13 @@ def _ours(settings: Settings) -> Reusable:
         guidance=settings.guidance,
         sampler=_known(settings.sampler),
         strength=settings.strength,
+        began=bool(settings.start),
         base=settings.base,
         adapters=settings.adapters,
         parts=settings.parts,
         schedules=settings.schedules,
         fingerprints=settings.fingerprints,
         made_here=True,
-        notes=notes,
     )
 
 

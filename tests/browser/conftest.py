@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("playwright.sync_api")
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, Request, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -121,6 +121,13 @@ class Visit:
         page.get_by_role("option").first.wait_for()
         page.keyboard.press("Escape")
         return page
+
+    def blend(self) -> tuple[Page, Locator]:
+        """Go to Blend and wait until it shows its suggestion; return the page and the strengths of the mix."""
+        page = self.open("/en/blend")
+        strengths = page.get_by_role("spinbutton", name="Strength in %")
+        expect(strengths).to_have_count(2)
+        return page, strengths
 
 
 @pytest.fixture

@@ -49,9 +49,7 @@ def test_that_nothing_is_stopped_is_told_on_every_tab(visit):
 
 
 def test_the_picture_of_a_mix_follows_a_slot(visit):
-    page = visit.open("/en/blend")
-    strengths = page.get_by_role("spinbutton", name="Strength in %")
-    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    page, strengths = visit.blend()
     page.get_by_role("button", name="Keep as A").click()
     expect(page.get_by_text("Kept as A.")).to_be_visible(timeout=PATIENCE)
     strengths.first.fill("150")

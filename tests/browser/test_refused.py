@@ -46,9 +46,7 @@ def test_a_grid_of_nothing_and_a_style_as_text_are_refused_with_what_to_do(visit
 
 
 def test_an_empty_slot_leaves_the_mix_as_it_is(visit):
-    page = visit.open("/en/blend")
-    strengths = page.get_by_role("spinbutton", name="Strength in %")
-    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    page, strengths = visit.blend()
     page.get_by_role("button", name="Use B").click()
     expect(page.get_by_text("Nothing is kept as B yet.")).to_be_visible(timeout=PATIENCE)
     expect(strengths).to_have_count(2)

@@ -43,9 +43,7 @@ def test_a_style_keeps_its_strength_while_others_come_and_go(visit):
 
 
 def test_a_row_of_a_blend_keeps_its_values_while_others_come_and_go(visit):
-    page = visit.open("/en/blend")
-    strengths = page.get_by_role("spinbutton", name="Strength in %")
-    expect(strengths).to_have_count(2, timeout=PATIENCE)
+    page, strengths = visit.blend()
     second = strengths.nth(1).input_value()
     assert strengths.first.input_value() != second
     page.locator(".token-remove").first.click()

@@ -27,7 +27,7 @@ def test_what_another_program_wrote():
     assert (found.sampler, found.base) == ("dpmpp_2m_karras", "some_model")
     assert found.adapters == {"ink": 0.8, "paper v2": 0.3}
     assert found.text_weights == {"paper v2": 0.5}
-    assert (found.made_here, found.notes) == (False, ())
+    assert (found.made_here, found.began, found.notes) == (False, False, ())
 
 
 def png(path, **texts):
@@ -65,7 +65,7 @@ def test_a_picture_of_ours_tells_everything(tmp_path):
     )
     assert all(getattr(found, name) == getattr(settings, name) for name in same)
     assert (found.sampler, found.schedules, found.made_here) == ("dpmpp_2m_karras", {"a": "0.0-0.5"}, True)
-    assert "not inside" in found.notes[0]
+    assert (found.began, found.notes) == (True, ())
 
 
 def test_what_we_write_for_others_reads_back():
@@ -123,3 +123,8 @@ def test_what_holds_no_settings_is_refused(tmp_path):
     for path in (png(tmp_path / "a.png"), tmp_path / "b.png", tmp_path / "none.png"):
         with pytest.raises(CorruptFile, match=path.name):
             reusable_settings(path)
+
+
+def test_a_picture_of_others_that_began_with_another_says_so():
+    found = parse_parameters("a cat\nSteps: 20, Seed: 1, CFG scale: 7, Denoising strength: 0.5")
+    assert (found.began, found.strength, found.notes) == (True, 0.5, ())

@@ -95,9 +95,8 @@ def _judge(ctx: Context, desk: Desk, ticked: Callable[..., Any]) -> None:
     quiet = {"show_progress": "hidden"}
     drawn = ctx.on(desk.draw.click, sample, desk.ref, desk.drawing, **quiet)
     shown = ctx.on(drawn.then, pictured, desk.ref, desk.pictured, **quiet)
-    ctx.on(
-        shown.then, ticked, [desk.checks, desk.ref], desk.approve, **quiet
-    )  # the samples may have been all it lacked
+    # The samples may have been all that it lacked.
+    ctx.on(shown.then, ticked, [desk.checks, desk.ref], desk.approve, **quiet)
     ctx.on(desk.measure.click, begin, desk.ref, [desk.measure, desk.measuring, desk.clock], **quiet)
     ctx.on(desk.clock.tick, look, desk.ref, desk.measured, **quiet)
     ctx.on(desk.say.click, comment, [desk.ref, desk.text], [desk.said, desk.text], **quiet)
