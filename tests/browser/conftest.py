@@ -114,6 +114,10 @@ class Visit:
         self.page.locator("h1").first.wait_for()
         return self.page
 
+    def tab(self, name: str) -> None:
+        """Choose a tab by the keyboard: a click misses one that moves between the press and its end."""
+        self.page.get_by_role("tab", name=name).press("Enter")
+
     def create(self) -> Page:
         """Go to Create and wait until it has filled itself: what is written sooner may be written over."""
         page = self.open("/en/create")

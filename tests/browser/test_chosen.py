@@ -43,7 +43,7 @@ def test_four_more_are_like_the_chosen_picture_and_a_reason_stays_with_its_own(v
 
 def test_that_nothing_is_stopped_is_told_on_every_tab(visit):
     page = visit.open("/en/create")
-    page.get_by_role("tab", name="Compare").click()
+    visit.tab("Compare")
     page.get_by_role("button", name="Stop", exact=True).click()
     expect(page.get_by_text("Nothing is being drawn for you.")).to_be_visible(timeout=PATIENCE)
 
@@ -67,7 +67,7 @@ def test_stars_and_the_search_of_the_history_show_what_there_is(visit):
     page.locator("#prompt textarea").fill("a quokka icon")
     page.locator("#go").click()
     page.get_by_role("button", name="Star it").click(timeout=PATIENCE)
-    page.get_by_role("tab", name="History").click()
+    visit.tab("History")
     page.get_by_label("Only stars").check()
     starred = page.locator(".pick:visible")
     expect(starred).to_have_count(1, timeout=PATIENCE)

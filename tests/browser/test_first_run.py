@@ -2,7 +2,9 @@
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visit
 
 PATIENCE = 240_000
 """Milliseconds for what takes 20 s on an idle machine."""
@@ -15,7 +17,7 @@ def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit
     page = visit.open("/")
     page.get_by_role("link", name=re.compile("Train a style")).first.click()
     page.wait_for_url(re.compile("/en/train"))
-    teach(page, style="paper", trigger="papyro")
+    teach(visit, style="paper", trigger="papyro")
 
     visit.open("/en/create?style=paper@1")
     expect(page.get_by_label("papyro")).to_be_checked()
@@ -58,8 +60,9 @@ def test_the_whole_path_from_the_first_page_to_a_file_that_diffusers_loads(visit
     assert modules_that_diffusers_reads(file) > 0
 
 
-def teach(page: Page, *, style: str, trigger: str) -> None:
+def teach(visit: Visit, *, style: str, trigger: str) -> None:
     """Teach the demo pictures in five steps and wait until the style is in the library."""
+    page = visit.page
     page.locator("[data-pick='demo:papercut']").click()
     page.locator("[data-pick='demo:papercut'][aria-pressed=true]").wait_for()
     page.locator("#next-0").click()
@@ -69,10 +72,10 @@ def teach(page: Page, *, style: str, trigger: str) -> None:
     page.locator("#next-2").click()
     expect(page.get_by_text("Takes", exact=False)).to_have_count(3, timeout=PATIENCE)
     page.get_by_text("For experts").click()
-    page.get_by_role("tab", name="Text (TOML)").click()
+    visit.tab("Text (TOML)")
     plan = page.get_by_label("Plan", exact=True)
     plan.fill(re.sub(r"(?m)^steps = \d+$", f"steps = {STEPS}", plan.input_value()))
-    page.get_by_role("tab", name="Form").click()
+    visit.tab("Form")
     page.locator("#next-3").click()
     expect(page.locator("#teach")).to_be_enabled(timeout=PATIENCE)
     page.locator("#teach").click()

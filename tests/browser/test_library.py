@@ -14,7 +14,7 @@ def test_what_is_being_written_stays_when_a_style_is_handed_in_and_a_withdrawal_
     with Library.open(visit.server.home) as library:
         library.add(SHIPPED / "papercut.safetensors", name="Autumn", by="Mia", when=WHEN, lineage=lineage)
     page = visit.open("/en/library?ref=Autumn%401")
-    page.get_by_role("tab", name="Details").click()
+    visit.tab("Details")
     notes = page.get_by_label("Notes")
     expect(page.get_by_label("Usual strength in %")).to_have_value("100")
     notes.fill("only for the autumn campaign")
@@ -24,7 +24,7 @@ def test_what_is_being_written_stays_when_a_style_is_handed_in_and_a_withdrawal_
     page.get_by_role("button", name="Save").click()
     expect(page.locator("table.facts")).to_contain_text("only for the autumn campaign")
 
-    page.get_by_role("tab", name="Where it comes from").click()
+    visit.tab("Where it comes from")
     picture, sure = page.get_by_label("Training picture"), page.get_by_label("I mean it")
     picture.click()
     page.get_by_role("option", name="a.png").click()
@@ -71,7 +71,7 @@ def test_a_job_that_ended_offers_what_can_be_done_then_and_the_record_ends_where
     jobs.stop(job.id)
     page.get_by_role("button", name="Remove from the list").wait_for()
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
-    page.get_by_role("tab", name="Who did what").click()
+    visit.tab("Who did what")
     page.locator("table:visible", has_text="added a style").wait_for()
     expect(page.get_by_role("button", name="Show earlier ones")).to_be_hidden()
 
@@ -84,7 +84,7 @@ def test_a_new_person_does_not_get_the_role_of_one_whose_name_begins_alike(brows
     page.get_by_role("button", name="Sign in").click()
     page.locator("h1", has_text="What would you like").wait_for()
     page = visit.open("/en/settings")
-    page.get_by_role("tab", name="People").click()
+    visit.tab("People")
     page.locator("table:visible", has_text="ann").wait_for()
     name, role = page.get_by_label("Name", exact=True), page.get_by_label("May", exact=True)
     name.press_sequentially("ann")

@@ -73,7 +73,7 @@ def test_the_language_is_that_of_the_browser(browser, server):
 
 def test_a_message_is_in_the_language_of_the_page_with_its_heading(visit):
     page = visit.open("/de/settings")
-    page.get_by_role("tab", name="Personen").click()
+    visit.tab("Personen")
     page.get_by_text("Niemand muss sich anmelden").wait_for()  # and the role of the first is chosen
     page.get_by_label("Name").first.fill("Ann")
     page.get_by_label("Passwort").first.fill("kurz")
@@ -156,11 +156,22 @@ def test_the_picture_of_a_mix_is_as_wide_as_its_column(visit):
 def test_what_is_written_about_a_style_stays_when_its_samples_are_drawn(visit):
     page = visit.open("/en/library?ref=papercut@1")
     page.get_by_role("button", name="Draw samples").click()
-    page.get_by_role("tab", name="Details").click()
+    visit.tab("Details")
     page.get_by_label("Notes").fill("warm paper")
     page.get_by_text("a penguin icon").first.wait_for()
     page.get_by_role("progressbar").first.wait_for(state="hidden")
     assert page.get_by_label("Notes").input_value() == "warm paper"
+
+
+def test_samples_that_are_drawn_move_no_tab_from_under_the_pointer(visit):
+    page = visit.open("/en/library?ref=papercut@1")
+    tab = page.get_by_role("tab", name="Details")
+    tab.wait_for()
+    page.wait_for_timeout(SETTLED)
+    before = tab.bounding_box()
+    page.get_by_role("button", name="Draw samples").click()
+    page.get_by_role("progressbar").first.wait_for()
+    assert tab.bounding_box() == before
 
 
 def test_the_progress_of_a_picture_is_in_sight_of_the_button_on_a_small_laptop(visit):

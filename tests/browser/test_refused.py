@@ -24,7 +24,7 @@ def test_a_style_of_an_address_that_is_not_there_is_named(visit):
 def test_a_comparison_that_is_refused_shows_no_progress(visit):
     page = visit.create()
     page.locator("#prompt textarea").fill("a crown")
-    page.get_by_role("tab", name="Compare").click()
+    visit.tab("Compare")
     page.locator("button.label-wrap", has_text="Grid").click()
     for button, said in (("#compare", "no style to compare with"), ("#grid", "varies a style that is not there")):
         page.locator(button).click()
@@ -38,7 +38,7 @@ def test_a_grid_of_nothing_and_a_style_as_text_are_refused_with_what_to_do(visit
     page.locator("#go").click()
     expect(page.get_by_text("in this field adds no style")).to_be_visible(timeout=PATIENCE)
     page.locator("#prompt textarea").fill("a crown")
-    page.get_by_role("tab", name="Compare").click()
+    visit.tab("Compare")
     page.locator("button.label-wrap", has_text="Grid").click()
     page.get_by_label("Values").first.fill(" , ")
     page.locator("#grid").click()

@@ -21,12 +21,12 @@ def test_a_training_is_taught_in_five_steps_and_outlives_the_server(visit, serve
     expect(page.get_by_text("Takes", exact=False)).to_have_count(3, timeout=PATIENCE)
 
     page.get_by_text("For experts").click()
-    page.get_by_role("tab", name="Text (TOML)").click()
+    visit.tab("Text (TOML)")
     plan = page.get_by_label("Plan", exact=True)
     text = plan.input_value()
     assert 'trigger = "papyro"' in text
     plan.fill(re.sub(r"(?m)^steps = 420$", "steps = 24", text).replace("every = 70", "every = 12"))
-    page.get_by_role("tab", name="Form").click()
+    visit.tab("Form")
     page.get_by_role("button", name=re.compile("^Run")).click()
     expect(page.get_by_label("run.steps")).to_have_value("24")
 
@@ -73,7 +73,7 @@ def test_a_plan_that_changed_is_looked_at_again_before_it_is_trained(visit, serv
     page.locator("#next-3").click()
     expect(page.locator("#teach")).to_be_enabled(timeout=PATIENCE)
     page.get_by_text("For experts").click()
-    page.get_by_role("tab", name="Text (TOML)").click()
+    visit.tab("Text (TOML)")
     plan = page.get_by_label("Plan", exact=True)
     text = plan.input_value()
     plan.fill("steps =")

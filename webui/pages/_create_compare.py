@@ -28,8 +28,10 @@ def build(ctx: Context, form: Form) -> None:
 
 def _versus(ctx: Context, form: Form) -> None:
     t = ctx.t
-    go = gr.Button(t("create.compare_go"), variant="primary", elem_id="compare")
-    status, both = gr.HTML(), gr.HTML(js_on_load=SLIDE, elem_id="versus")
+    with gr.Row():
+        go = gr.Button(t("create.compare_go"), variant="primary", elem_id="compare")
+        status = gr.HTML()
+    both = gr.HTML(js_on_load=SLIDE, elem_id="versus")
 
     def compare(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
         events = ctx.act(request, "series.compare", settings=form.settings(ctx, request, fields))
@@ -59,8 +61,10 @@ def _grid(ctx: Context, form: Form) -> None:
             axes.append(gr.Dropdown(label=t(f"create.grid_{name}"), choices=choices, value=axis))
             first = "" if number else "0, 50, 100"
             values.append(gr.Textbox(label=t("create.grid_values"), value=first, max_length=1000))
-    go = gr.Button(t("create.grid_go"), elem_id="grid")
-    status, sheet = gr.HTML(), gr.HTML()
+    with gr.Row():
+        go = gr.Button(t("create.grid_go"), elem_id="grid")
+        status = gr.HTML()
+    sheet = gr.HTML()
 
     def draw(request: gr.Request, *fields: Any) -> Iterator[tuple[str, str]]:
         wanted = [_axis(by, text) for by, text in zip(fields[:3], fields[3:6], strict=True) if by != "none"]

@@ -37,7 +37,7 @@ class Detail:
         with gr.Row():
             draw = gr.Button(t("library.draw_samples"), elem_classes=ctx.needs("library.draw_samples"))
             submit = gr.Button(t("library.submit"), variant="primary", elem_classes=ctx.needs("library.submit"))
-        status = gr.HTML()
+            status = gr.HTML()  # beside the buttons: a line of its own pushed the tabs from under the pointer
         with gr.Tabs():
             with gr.Tab(t("library.versions")):
                 versions = Versions.build(ctx)

@@ -42,10 +42,14 @@ class Desk:
         ref = gr.State("")
         with gr.Column(visible=False) as opened:
             about = gr.HTML()
-            draw = gr.Button(t("review.draw"), elem_classes=ctx.needs("library.draw_samples"))
-            drawing, figures = gr.HTML(), gr.HTML(elem_id="figures")
-            measure = gr.Button(t("review.measure"), elem_classes=ctx.needs("review.measure"))
-            measuring, clock = gr.HTML(), gr.Timer(2, active=False)
+            with gr.Row():  # progress beside its button moves nothing that somebody is about to press
+                draw = gr.Button(t("review.draw"), elem_classes=ctx.needs("library.draw_samples"))
+                drawing = gr.HTML()
+            figures = gr.HTML(elem_id="figures")
+            with gr.Row():
+                measure = gr.Button(t("review.measure"), elem_classes=ctx.needs("review.measure"))
+                measuring = gr.HTML()
+            clock = gr.Timer(2, active=False)
             with gr.Column(visible=False, elem_classes=ctx.needs("review.approve")) as deciding:
                 gr.HTML(ctx.render("section", title=t("review.checklist"), text=t("review.checklist_info")))
                 checks = gr.CheckboxGroup(label=t("review.checks"), choices=[], elem_classes="checks")
