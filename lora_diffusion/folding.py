@@ -18,6 +18,7 @@ from lora_diffusion.files.checkpoint import Checkpoint
 from lora_diffusion.files.dense import bias_delta, delta
 from lora_diffusion.files.precision import PRECISIONS, STRIP, cast, strips
 from lora_diffusion.files.readback import digest
+from lora_diffusion.files.safe import Excerpt
 from lora_diffusion.files.writing import Content
 from lora_diffusion.parts import PartSpec, Weight, module_weights, require_finite
 from lora_diffusion.scaled import FP8, holds_scaled, is_scaled_layer, scale_of, scaled, unscaled
@@ -103,8 +104,10 @@ class Folding:
         return self.is_scaled(key) or bool(self._touching(key))
 
     def content(self, key: str) -> Content:
-        """Return a tensor that no adapter changes as it lies in its file, cast, piece by piece."""
+        """Return a tensor that no adapter changes as it lies in its file, or cast, piece by piece."""
         stored = self.checkpoint.tensors[key]
+        if stored.dtype == self.dtype_of(key):
+            return Excerpt(file=stored.file, entry=stored.file.entries[stored.key])
         return (cast(piece, self.dtype_of(key), name=key) for piece in stored.file.pieces(stored.key))
 
     def tensor(self, key: str) -> Tensor:

@@ -9,7 +9,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +32,7 @@ from lora_diffusion.files.hashes import (
     running_hashes,
 )
 
-__all__ = ["Entry", "SafeFile", "open_safe"]
+__all__ = ["Entry", "Excerpt", "SafeFile", "open_safe"]
 
 MAX_HEADER = 16 << 20  # bytes; an SDXL checkpoint needs 0.4 MB, 50,000 tensors about 8 MB
 MAX_VALUES = 1_000_000  # that a header may hold: parsed, each takes up to 150 bytes; 50,000 tensors are 400,000
@@ -87,12 +87,13 @@ class SafeFile:
         return data.view(entry.dtype).reshape(entry.shape)
 
     def pieces(self, name: str) -> Iterator[Tensor]:
-        """Read one tensor as flat pieces of at most 1 MiB, in order, each in memory of its own."""
+        """Read one tensor as flat pieces of at most 1 MiB, in order, each in the memory of the one before."""
         entry = self.entries[name]
+        memory = torch.empty(min(_PIECE, entry.size), dtype=torch.uint8)
         with self.path.open("rb") as file:
             file.seek(entry.start)
             for start in range(0, entry.size, _PIECE):
-                data = torch.empty(min(_PIECE, entry.size - start), dtype=torch.uint8)
+                data = memory[: entry.size - start]
                 if file.readinto(data.numpy().data) != len(data):
                     raise _damaged(self.path, f"ends inside tensor {name!r}")
                 yield data.view(entry.dtype)
@@ -166,6 +167,26 @@ class SafeFile:
                 f"{self.path.name}: the tensors are not those that were written (SHA-256 differs)",
                 hint="the file is damaged, or another program changed it; get it again from where it came",
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Excerpt:
+    """The bytes of one tensor as they lie in a file."""
+
+    file: SafeFile
+    entry: Entry
+
+    def read_into(self, room: Callable[[], memoryview], took: Callable[[int], None]) -> None:
+        """Read it into the memory that `room` gives, telling `took` how many bytes of that are now used."""
+        left = self.entry.size
+        with self.file.path.open("rb", buffering=0) as file:
+            file.seek(self.entry.start)
+            while left:
+                count = file.readinto(room()[:left])
+                if not count:
+                    raise _damaged(self.file.path, f"ends inside tensor {self.entry.name!r}")
+                took(count)
+                left -= count
 
 
 def shares_of(entries: Sequence[Entry], count: int) -> list[list[Entry]]:

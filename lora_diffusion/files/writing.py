@@ -1,16 +1,15 @@
 """Safetensors files written tensor by tensor, with the same bytes for the same tensors.
 
 The safetensors library writes metadata in random order and wants all tensors in memory; here the header comes first,
-sorted, then one tensor after the other, and the hashes are put into the places kept for them. Making, writing and
-hashing go on side by side: hashing takes 0.6 to 0.9 s per GB and core, and the disk can work meanwhile. A file without
-hashes in its header has one made of itself on the way; one with them is not complete until all is hashed.
+sorted, then one tensor after the other, and the hashes are put into the places kept for them. Making, writing, reading
+back and hashing go on side by side: hashing takes 0.6 to 0.9 s per GB and core. A file without hashes in its header has
+one made of itself on the way; one with them is not complete until all is hashed.
 """
 
 import hashlib
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,20 +28,17 @@ from lora_diffusion.files.hashes import (
     header_of,
     running_hashes,
 )
+from lora_diffusion.files.safe import Excerpt
+from lora_diffusion.files.stream import Stream
 
 __all__ = ["Content", "Planned", "Written", "plan_of", "write_safe"]
 
-Content = Tensor | Iterable[Tensor]
-"""What a tensor of a file holds: as a whole, or as flat pieces in order."""
+Content = Tensor | Excerpt | Iterable[Tensor]
+"""What a tensor of a file holds: as a whole, as it lies in another file, or as flat pieces in order."""
 
 # The order of the safetensors library (widest first, then name), so that hashes by re-serialising agree.
 _ORDER = ("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "I16", "F16", "BF16", "I32", "F32", "F64", "I64")
-# Bytes that may wait for the slowest of writing and hashing. They stay in the cache: measured with 2.1 GB, the system
-# took 2.2 s for writing pieces of 4 MiB with 64 MiB under way, and 0.6 s for pieces of 1 MiB with 16.
-_AHEAD = 16 << 20
-# Bytes after which the disk is set to work, so that it has taken most when the last byte is written: measured with
-# 2.1 GB and a disk of 500 MB/s, a merge took 4.2 s with 64 MiB and 5.2 s with 1 GiB.
-_FLUSHED = 64 << 20
+_AHEAD = 16 << 20  # bytes that may wait to be hashed
 _HASHERS = 2  # a disk that takes more than two cores can hash, 2.4 GB/s, is rarer than a third free core
 
 
@@ -66,15 +62,9 @@ def plan_of(tensors: Mapping[str, Tensor]) -> list[Planned]:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What is known of a file that was written.
-
-    `hashes` are those in its metadata, `digests` the SHA-256 of the bytes of each tensor by name, but for those that
-    were `passing`. `header` and `sha256` are those of a file without `hashes`, empty for any other.
-    """
+    """What is known of a file: the hashes in its metadata, or its own SHA-256 where it has none of them."""
 
     hashes: Mapping[str, str]
-    digests: Mapping[str, bytes]
-    header: bytes = b""
     sha256: str = ""
 
 
@@ -85,14 +75,14 @@ def write_safe(
     metadata: Mapping[str, str],
     *,
     hashes: Collection[str] = WRITTEN,
-    passing: Container[str] = (),
 ) -> Written:
-    """Write a file whose header is known before its tensors, asking for one tensor at a time.
+    """Write a file whose header is known before its tensors, asking for one tensor at a time, and read it back.
 
     Its hashes end up in the metadata. A checkpoint has none of them: to hash its gigabytes a second time takes as long
-    as to copy it. No digest is made of tensors that are `passing`: they lie in another file, to be compared with.
-    The file is complete but not flushed to the disk: `path` is a temporary one of `datasets_tools.storage`. Raises
-    ValueError where `content_of` gives another dtype or shape than planned. What it gave must not change afterwards.
+    as to copy it. The file is complete but not flushed to the disk: `path` is a temporary one of
+    `datasets_tools.storage`. Raises ValueError where `content_of` gives another dtype or shape than planned, and
+    CorruptFile where other bytes are read back than were given. With hashes, what it gave must not change afterwards;
+    without, not until it is asked for more.
     """
     plan = sorted(plan, key=lambda each: (-_ORDER.index(NAMES[each.dtype]), each.name))
     running = running_hashes(hashes, plan, metadata)
@@ -100,62 +90,64 @@ def write_safe(
     if HASH_KEY in hashes:
         places[HASH_KEY] = "0" * 64
     header = header_of(plan, dict(sorted({**metadata, **places}.items())))
-    whole = RunningHash(hash=hashlib.sha256(header))
-    with path.open("wb") as file:
-        file.write(header)
-        with _Line(file, each_once(running) if hashes else [whole]) as line:
+    whole, size = hashlib.sha256(), len(header) + sum(each.size for each in plan)
+    if not hashes:
+        with Stream(path, size, whole.update) as stream:
+            stream.put(memoryview(header))
             for each in plan:
-                line.begin(digested=HASH_KEY in hashes or each.name not in passing)
-                for data in _bytes(content_of(each.name), each):
-                    line.put(data)
-                line.end(each.name)
-            digests = line.finish()
-        result = {key: each_hash.text() for key, each_hash in running.items()}
-        if HASH_KEY in hashes:
-            result[HASH_KEY] = content_hash(plan, metadata, digests)
+                _put(stream, content_of(each.name), each)
+            stream.finish()
+        return Written(hashes={}, sha256=whole.hexdigest())
+    with Stream(path, size) as stream, _Hashing(each_once(running)) as hashing:
+        stream.put(memoryview(header))
+        for each in plan:
+            hashing.begin(each.name)
+            content = content_of(each.name)
+            assert not isinstance(content, Excerpt)  # of checkpoints, which have no hashes
+            for data in _bytes(content, each):
+                hashing.put(data)
+                stream.put(data)
+        digests = hashing.finish()
+        stream.finish()
+    result = {key: each_hash.text() for key, each_hash in running.items()}
+    if HASH_KEY in hashes:
+        result[HASH_KEY] = content_hash(plan, metadata, digests)
+    with path.open("rb+") as file:
         _fill(file, header, places, result)
-    if hashes:
-        return Written(hashes=result, digests=digests)
-    return Written(hashes={}, digests=digests, header=header, sha256=whole.text())
+    return Written(hashes=result)
 
 
-class _Line:
-    """Writes and hashes what it is given, each on a thread of its own, and sets the disk to work early.
+class _Hashing:
+    """Hashes what it is given on threads of its own.
 
     Tensors are hashed one by one, side by side; hashes over the whole file are made in its order.
     """
 
-    def __init__(self, file: BinaryIO, running: Collection[RunningHash]) -> None:
-        self._file, self._running = file, running
-        self._writer, self._chain, self._flusher = (
-            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("write", "chain", "flush")
-        )
+    def __init__(self, running: Collection[RunningHash]) -> None:
+        self._running = running
+        self._chain = ThreadPoolExecutor(1, thread_name_prefix="chain")
         self._hashers = {ThreadPoolExecutor(1, thread_name_prefix="hash"): 0 for _ in range(_HASHERS)}
-        self._hasher = next(iter(self._hashers))
-        self._digest: hashlib._Hash | None = None
+        self._hasher, self._digest = next(iter(self._hashers)), hashlib.sha256()
         self._digests: dict[str, hashlib._Hash] = {}
         self._under_way: deque[tuple[int, list[Future[object]]]] = deque()
-        self._waiting = self._unflushed = 0
-        self._flushing: Future[None] | None = None
+        self._waiting = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for each in (self._writer, self._chain, self._flusher, *self._hashers):
+        for each in (self._chain, *self._hashers):
             each.shutdown(cancel_futures=True)
 
-    def begin(self, *, digested: bool) -> None:
-        """Take the pieces of another tensor from now on; the hasher that was given the fewest bytes has them."""
+    def begin(self, name: str) -> None:
+        """Take the bytes of another tensor from now on; the hasher that was given the fewest has them."""
         self._hasher = min(self._hashers, key=self._hashers.__getitem__)
-        self._digest = hashlib.sha256() if digested else None
+        self._digest = self._digests[name] = hashlib.sha256()
 
     def put(self, data: memoryview) -> None:
-        """Take the next bytes; wait where too many are under way. Raises what writing raised."""
-        tasks: list[Future[object]] = [self._writer.submit(self._file.write, data)]
-        if self._digest is not None:
-            tasks.append(self._hasher.submit(self._digest.update, data))
-            self._hashers[self._hasher] += len(data)
+        """Take the next bytes; wait where too many are under way."""
+        self._hashers[self._hasher] += len(data)
+        tasks: list[Future[object]] = [self._hasher.submit(self._digest.update, data)]
         if self._running:
             tasks.append(self._chain.submit(self._run, data))
         self._under_way.append((len(data), tasks))
@@ -163,17 +155,10 @@ class _Line:
         while self._waiting > _AHEAD:
             self._settle()
 
-    def end(self, name: str) -> None:
-        """Say of which tensor the bytes were that came since `begin`."""
-        if self._digest is not None:
-            self._digests[name] = self._digest
-
     def finish(self) -> dict[str, bytes]:
-        """Wait until everything is written and hashed; return the digest of each tensor."""
+        """Wait until everything is hashed; return the digest of each tensor."""
         while self._under_way:
             self._settle()
-        if self._flushing is not None:
-            self._flushing.result()
         return {name: each.digest() for name, each in self._digests.items()}
 
     def _settle(self) -> None:
@@ -181,17 +166,23 @@ class _Line:
         for each in tasks:
             each.result()
         self._waiting -= size
-        self._unflushed += size
-        if self._unflushed >= _FLUSHED and (self._flushing is None or self._flushing.done()):
-            self._flushing = self._flusher.submit(os.fsync, self._file.fileno())
-            self._unflushed = 0
 
     def _run(self, data: memoryview) -> None:
         for each in self._running:
             each.update(data)
 
 
-def _bytes(content: Content, planned: Planned) -> Iterator[memoryview]:
+def _put(stream: Stream, content: Content, planned: Planned) -> None:
+    if not isinstance(content, Excerpt):
+        for data in _bytes(content, planned):
+            stream.put(data)
+    elif (content.entry.dtype, content.entry.size) != (planned.dtype, planned.size):
+        raise ValueError(f"{planned.name} came as {content.entry}, planned was {planned}")
+    else:
+        content.read_into(stream.room, stream.took)
+
+
+def _bytes(content: Tensor | Iterable[Tensor], planned: Planned) -> Iterator[memoryview]:
     if isinstance(content, Tensor):
         if tuple(content.shape) != planned.shape:
             raise ValueError(f"{planned.name} came as {tuple(content.shape)}, planned was {planned}")
