@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lora_diffusion.errors import VerificationFailed
+from lora_diffusion.errors import CorruptFile, VerificationFailed
 from lora_diffusion.files.checkpoint import EXTRA, Checkpoint, open_checkpoint
 
 __all__ = ["digest", "flushed_beside", "require_numbers", "verified_beside"]
@@ -34,16 +34,29 @@ def flushed_beside(path: Path) -> Iterator[None]:
 
 @contextmanager
 def verified_beside(checkpoint: Checkpoint) -> Iterator[None]:
-    """Verify a base that says a hash of ours while it is read for something else.
+    """Verify a base while it is read for something else: the hash of ours that it may say, and that it stays as it is.
 
-    Raises CorruptFile, at the end of the block and whatever went wrong in it, where such a file is damaged.
+    Raises CorruptFile, at the end of the block and whatever went wrong in it, where a file is damaged or was changed.
     """
+    files = {each.file.path for each in checkpoint.tensors.values()}
+    before = {path: _state(path) for path in files}
     with ThreadPoolExecutor(1, thread_name_prefix="verify") as beside:
         verifying = beside.submit(checkpoint.verify)
         try:
             yield
         finally:
             verifying.result()
+            for path in files:
+                if _state(path) != before[path]:
+                    raise CorruptFile(
+                        f"{path.name} changed while it was read",
+                        hint="another program writes to it: begin again when that has ended",
+                    )
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def require_numbers(path: Path, base: Checkpoint, digests: Mapping[str, bytes]) -> None:

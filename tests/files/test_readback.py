@@ -1,13 +1,14 @@
 """What is read again after writing: other tensors and other numbers are found and named."""
 
 import hashlib
+import os
 
 import pytest
 import torch
 
-from lora_diffusion.errors import VerificationFailed
+from lora_diffusion.errors import CorruptFile, VerificationFailed
 from lora_diffusion.files.checkpoint import open_checkpoint
-from lora_diffusion.files.readback import digest, require_numbers
+from lora_diffusion.files.readback import digest, require_numbers, verified_beside
 from lora_diffusion.files.safe import open_safe
 from lora_diffusion.files.writing import plan_of, write_safe
 from lora_diffusion.merging import merge
@@ -34,6 +35,24 @@ def _written(file, changes, path):
 def test_the_hash_of_a_file_is_made_while_it_is_written(merged, tmp_path):
     written = _written(open_safe(merged), {}, tmp_path / "a.safetensors")
     assert written.sha256 == hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("how", ["written to", "replaced", "cut off"])
+def test_a_base_that_changes_while_it_is_read_is_found(how, merged):
+    base = open_checkpoint(merged)
+    with verified_beside(base):
+        pass
+    with pytest.raises(CorruptFile, match=f"{merged.name} changed while it was read"), verified_beside(base):
+        _change(merged, how)
+
+
+def _change(path, how):
+    data = path.read_bytes()
+    if how == "replaced":
+        (path.parent / "new").write_bytes(data)
+        os.replace(path.parent / "new", path)
+    else:
+        path.write_bytes(data if how == "written to" else data[:-1])
 
 
 def test_numbers_are_compared_as_a_program_reads_them(merged):
