@@ -61,10 +61,9 @@ class Stream:
 
     def __init__(self, path: Path, size: int, on_block: Callable[[memoryview], object] | None = None) -> None:
         self._path, self._size, self._on_block = path, size, on_block
-        self._around = size >= _LEAST and hasattr(os, "O_DIRECT")
+        around = size >= _LEAST and hasattr(os, "O_DIRECT")
         path.touch()
-        self._out, self._in = (_Handle(path, how, self._around) for how in (os.O_WRONLY, os.O_RDONLY))
-        self._around = self._out.around and self._in.around
+        self._out, self._in = _Handle(path, os.O_WRONLY, around), _Handle(path, os.O_RDONLY, around)
         names = ("write", "read-back", "hash", "flush")
         self._writer, self._reader, self._shower, self._flusher = (
             ThreadPoolExecutor(1, thread_name_prefix=name) for name in names
@@ -84,6 +83,11 @@ class Stream:
             each.shutdown(cancel_futures=True)
         self._out.close()
         self._in.close()
+
+    @property
+    def around(self) -> bool:
+        """Say whether bytes go around the cache of the system by now."""
+        return self._out.around
 
     def room(self) -> memoryview:
         """Return memory for the next bytes, at least one; say with `took` how many there are now."""
@@ -139,13 +143,13 @@ class Stream:
         self._on_block(block.bytes.data)
 
     def _write(self, block: _Block) -> None:
-        if self._around and self._written == 0:
+        if self.around and self._written == 0:
             self._out.reserve(0, _TRIAL)
         began = time.perf_counter()
         self._out.write(block.stored)
         self._seconds += time.perf_counter() - began
         self._written += len(block.stored)
-        if not self._around:
+        if not self.around:
             self._flush_early(len(block.stored))
         elif self._written == _TRIAL:
             self._decide()
@@ -154,7 +158,6 @@ class Stream:
         if self._written / self._seconds >= _FAST:
             self._out.reserve(self._written, self._size - self._written)
         else:
-            self._around = False
             self._out.through_the_cache()
             self._in.through_the_cache()
 
@@ -201,11 +204,11 @@ class _Handle:
     def write(self, data: NDArray[np.uint8]) -> None:
         left = data.data
         while left:
-            left = left[self._file.write(left) :]
+            left = left[self._tried(self._file.write, left) :]
 
     def read(self, into: NDArray[np.uint8]) -> int:
         done = 0
-        while count := self._file.readinto(into[done:].data):
+        while count := self._tried(self._file.readinto, into[done:].data):
             done += count
         return done
 
@@ -222,6 +225,17 @@ class _Handle:
 
         flags = fcntl.fcntl(self._handle, fcntl.F_GETFL)
         fcntl.fcntl(self._handle, fcntl.F_SETFL, flags & ~os.O_DIRECT)
+        self.around = False
+
+    def _tried(self, call: Callable[[memoryview], int], memory: memoryview) -> int:
+        """Read or write; through the cache where a file system that opened the file now wants another alignment."""
+        try:
+            return call(memory)
+        except OSError as error:
+            if not self.around or error.errno not in _NO_SUCH_WAY:
+                raise
+        self.through_the_cache()
+        return call(memory)
 
 
 def _memory(size: int) -> NDArray[np.uint8]:
