@@ -23,6 +23,11 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) document.querySelector("#go, #mix")?.click();
   });
+  // Gradio tells that a slider was let go by the pointer alone; what follows sliders follows the keys too.
+  document.addEventListener("keyup", (event) => {
+    const moves = /^(Arrow|Page|Home$|End$)/.test(event.key) && event.target.matches?.("input[type=range]");
+    if (moves) event.target.dispatchEvent(new PointerEvent("pointerup", { bubbles: true }));
+  });
   // Escape closes lists and dialogs, and means nothing else while one is open or somebody writes. Asked before they
   // close, which is why this listens on the way down.
   const shown = (element) => element.getClientRects().length > 0;

@@ -61,6 +61,14 @@ def test_the_picture_of_a_mix_follows_a_slot(visit):
     expect(picture).not_to_have_attribute("src", before, timeout=PATIENCE)
 
 
+def test_the_picture_of_a_mix_follows_a_slider_that_is_moved_by_keys(visit):
+    page, strengths = visit.blend()
+    before, picture = int(strengths.first.input_value()), page.locator("#mixed img")
+    page.locator("input[type=range]").first.press("ArrowRight")
+    expect(strengths.first).to_have_value(str(before + 5))
+    picture.wait_for(timeout=PATIENCE)
+
+
 def test_stars_and_the_search_of_the_history_show_what_there_is(visit):
     page = visit.create()
     page.get_by_role("spinbutton", name="How many").fill("1")
