@@ -60,8 +60,9 @@ class Picture:
                 yield from _followed(ctx, ctx.act(request, "pictures.sketch", settings=wanted), said)
 
         def weights(request: gr.Request, said: str, number: float, *values: Any) -> Shown:
-            axes = [{"by": by, "values": text.split(", ")} for by, text in GRID[: min(2, len(values[0] or [])) or 1]]
-            wanted = settings(said, number, values, FULL)
+            styles = rows.heard(values[0], values[1:])  # a strength for a muted one would unmute it
+            axes = [{"by": by, "values": text.split(", ")} for by, text in GRID[: min(2, len(styles)) or 1]]
+            wanted = settings(said, number, values, FULL) | {"styles": styles}
             yield from _sheet(ctx, ctx.act(request, "series.grid", settings=wanted, axes=axes), axes)
 
         free = {"show_progress": "hidden", "concurrency_limit": None}

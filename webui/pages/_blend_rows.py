@@ -65,17 +65,11 @@ class BlendRows:
 
     def mix(self, refs: Sequence[str] | None, values: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the styles as actions take them; a muted one, or one beside a solo, is at 0."""
-        rows = [values[number * EACH : (number + 1) * EACH] for number in range(len(refs or []))]
-        soloed = any(row[2] for row in rows)
-        return [
-            {
-                "ref": ref,
-                "weight": 0.0 if mute or (soloed and not solo) else weight / 100,
-                "blocks": blocks or "",
-                "schedule": course or "",
-            }
-            for ref, (weight, mute, solo, blocks, course) in zip(refs or [], rows, strict=True)
-        ]
+        return [style | ({} if heard else {"weight": 0.0}) for style, heard in _each(refs or [], values)]
+
+    def heard(self, refs: Sequence[str] | None, values: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the styles of a mix without those that are muted or beside a solo."""
+        return [style for style, heard in _each(refs or [], values) if heard]
 
     def bind(self, ctx: Context) -> None:
         """Let the rows follow what is picked: each style keeps its row's values while others come and go."""
@@ -106,6 +100,19 @@ class BlendRows:
         ]
         refs = [each["ref"] for each in wanted]
         return [gr.update(choices=choices(ctx, found), value=refs), refs, *_fields(ctx, request, rows)]
+
+
+def _each(refs: Sequence[str], values: Sequence[Any]) -> list[tuple[dict[str, Any], bool]]:
+    """Return the style of each row that is in use, and whether it is heard."""
+    rows = [values[number * EACH : (number + 1) * EACH] for number in range(len(refs))]
+    soloed = any(row[2] for row in rows)
+    return [
+        (
+            {"ref": ref, "weight": weight / 100, "blocks": blocks or "", "schedule": course or ""},
+            not mute and (bool(solo) or not soloed),
+        )
+        for ref, (weight, mute, solo, blocks, course) in zip(refs, rows, strict=True)
+    ]
 
 
 def _fresh(version: Any) -> tuple[Any, ...]:
