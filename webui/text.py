@@ -22,15 +22,24 @@ def catalogue() -> dict[str, dict[str, str]]:
     return found
 
 
+class _Count(int):
+    """A number whose format names what it counts: `{n} {n:picture|pictures}`."""
+
+    def __format__(self, said: str) -> str:
+        one, counts, many = said.partition("|")
+        return (one if self == 1 else many) if counts else super().__format__(said)
+
+
 class Text:
-    """The strings of one language. Call with a key and what stands in its braces."""
+    """The strings of one language. Call with a key and what stands in its braces; see `_Count` for plurals."""
 
     def __init__(self, language: str) -> None:
         self.language = language
 
     def __call__(self, key: str, /, **values: object) -> str:
         text = catalogue()[key][self.language]
-        return text.format(**values) if values else text
+        counted = {key: _Count(each) if type(each) is int else each for key, each in values.items()}
+        return text.format(**counted) if counted else text
 
     def number(self, value: float, digits: int = 0) -> str:
         """Return a number as this language writes it: 1,234.5 or 1.234,5."""

@@ -124,3 +124,9 @@ def test_what_held_out_pictures_tell_is_what_their_numbers_say(tmp_path, held_ou
     loss = tuple(1 / step for step in steps)
     drawn, _ = curve(ctx, SimpleNamespace(steps=steps, loss=loss, smoothed=loss, validation=tuple(held_out)))
     assert said in drawn
+
+
+@pytest.mark.parametrize(("language", "one", "many"), [("en", "1 picture", "2 pictures"), ("de", "1 Bild", "2 Bilder")])
+def test_one_of_a_thing_is_not_called_many(language, one, many):
+    t = Text(language)
+    assert (t("library.pictures", n=1), t("library.pictures", n=2)) == (one, many)
