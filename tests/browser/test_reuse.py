@@ -72,3 +72,26 @@ def test_what_is_being_typed_in_the_text_stays_when_an_answer_comes(visit):
     expect(page.get_by_role("spinbutton", name="papercut, strength in %")).to_have_value("70", timeout=PATIENCE)
     prompt.fill("a guitar")
     expect(text).to_have_value("a guitar <lora:papercut:0.7>", timeout=PATIENCE)
+
+
+def test_what_is_typed_while_a_style_is_picked_stays_beside_its_trigger(visit):
+    page = visit.create()
+    prompt = page.locator("#prompt textarea")
+    prompt.fill("a rocket")
+    page.wait_for_timeout(1000)
+    held, wait = [], True
+    page.route("**/queue/join*", lambda route: held.append(route) if wait else route.continue_())
+    page.get_by_role("combobox", name="Styles").click()
+    page.get_by_role("option", name="papercut").first.click()
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(1000)
+    assert held
+    prompt.fill("a rocket, at night")
+    wait = False
+    for route in held:
+        route.continue_()
+    expect(prompt).to_have_value("papercut, a rocket, at night", timeout=PATIENCE)
+    tick = page.get_by_role("checkbox", name="papercut")
+    expect(tick).to_be_checked(timeout=PATIENCE)
+    tick.uncheck()
+    expect(prompt).to_have_value("a rocket, at night", timeout=PATIENCE)

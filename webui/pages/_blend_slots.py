@@ -7,6 +7,7 @@ import gradio as gr
 
 from webui.context import Context
 from webui.pages._blend_rows import BlendRows
+from webui.pages._late_words import LateWords
 from webui.pages._losses import reused, warn_of_losses
 from webui.users import allows
 
@@ -40,6 +41,9 @@ class Slots:
 
         def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
             return ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or []), refs or []
+
+        def choose(said: str, known: list[str], refs: list[str], request: gr.Request) -> list[Any]:
+            return [said, *pick(said, known, refs, request)]
 
         def filled(request: gr.Request, said: str, known: list[str], styles: list[Any]) -> list[Any]:
             """Fill in a mix that has no prompt of its own: its styles count as picked by hand."""
@@ -85,7 +89,9 @@ class Slots:
         quiet = {"show_progress": "hidden"}
         outputs, given = [prompt, self.before, *rows.outputs], [prompt, self.before]
         ctx.on(page.load, arrive, prompt, [seed, *outputs], **quiet)
-        ctx.on(rows.picker.input, pick, [*given, rows.picker], given, **quiet)
+        late = LateWords.build()
+        picked = ctx.on(rows.picker.input, choose, [*given, rows.picker], [*late.outputs, self.before], **quiet)
+        late.meet(picked, prompt)
         events = [ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)]
         for slot in SLOTS:
             ctx.on(self.keeps[slot].click, keep(slot), rows.inputs, None, **quiet)

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from webui.context import Context
+from webui.pages._late_words import LateWords
 
 __all__ = ["Words"]
 
@@ -25,30 +26,34 @@ class Words:
     buttons: list[gr.Button]
     ticks: gr.CheckboxGroup
     before: gr.State
+    late: LateWords
 
     @classmethod
     def build(cls, ctx: Context) -> "Words":
         with gr.Row(visible=False) as examples:
             buttons = [gr.Button(ctx.t(f"create.example_{each}"), size="sm", min_width=110) for each in EXAMPLES]
         ticks = gr.CheckboxGroup(label=ctx.t("create.triggers"), choices=[], visible=False)
-        return cls(examples, buttons, ticks, gr.State([]))
+        return cls(examples, buttons, ticks, gr.State([]), LateWords.build())
 
     def bind(self, ctx: Context, page: gr.Blocks, prompt: gr.Textbox, picker: gr.Dropdown) -> None:
         """Let styles that are picked by hand, ticks and examples change the prompt."""
 
-        def tick(said: str, chosen: list[str], refs: list[str], request: gr.Request) -> str:
-            return str(ctx.act(request, "pictures.with_words", prompt=said, words=chosen, refs=refs or []))
+        def tick(said: str, chosen: list[str], refs: list[str], request: gr.Request) -> tuple[str, str]:
+            return said, ctx.act(request, "pictures.with_words", prompt=said, words=chosen, refs=refs or [])
 
-        def pick(said: str, before: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
-            return self.added(ctx, request, said, before, refs), refs or []
+        def pick(said: str, before: list[str], refs: list[str], request: gr.Request) -> tuple[str, str, list[str]]:
+            return said, self.added(ctx, request, said, before, refs), refs or []
 
         def offer(request: gr.Request) -> Any:
             return gr.update(visible=ctx.act(request, "bases.current")["base"] == "demo")
 
         quiet = {"show_progress": "hidden"}
         ctx.on(page.load, offer, None, self.examples, **quiet)
-        ctx.on(self.ticks.input, tick, [prompt, self.ticks, picker], prompt, **quiet)
-        ctx.on(picker.input, pick, [prompt, self.before, picker], [prompt, self.before], **quiet)
+        given, late = [prompt, self.before, picker], self.late.outputs
+        ticked = ctx.on(self.ticks.input, tick, [prompt, self.ticks, picker], late, **quiet)
+        picked = ctx.on(picker.input, pick, given, [*late, self.before], **quiet)
+        for event in (ticked, picked):
+            self.late.meet(event, prompt)
         for name, button in zip(EXAMPLES, self.buttons, strict=True):
             ctx.on(button.click, self._example(ctx, name), [self.ticks, picker], prompt, **quiet)
 

@@ -12,6 +12,7 @@ from webui.pages._create_form import Form
 from webui.pages._create_more import RANDOM
 from webui.pages._create_results import Results
 from webui.pages._losses import reused
+from webui.pages._styles import offered
 from webui.users import allows
 
 __all__ = ["NAME", "build"]
@@ -62,8 +63,9 @@ def _arrive(ctx: Context, page: gr.Blocks, form: Form, tabs: gr.Tabs) -> None:
         if id := asked.get("from"):
             said = reused(ctx, request, id)
         elif ref := asked.get("style"):
-            prompt = form.words.added(ctx, request, "", [], [ref])
-            said = {"prompt": prompt, "styles": [{"ref": ref}]}
+            styles = [{"ref": ref}]
+            there = [each.ref for each in offered(ctx, request, styles) if each.ref == ref]  # a retired one is not
+            said = {"prompt": form.words.added(ctx, request, "", [], there), "styles": styles}
         return [gr.skip(), *form.shown(ctx, request, said)]
 
     ctx.on(page.load, arrive, None, [tabs, *form.filled], show_progress="hidden")
