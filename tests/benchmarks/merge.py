@@ -9,7 +9,7 @@ are on the disk. A copy reads and writes. A merge also folds, makes the SHA-256 
 byte back. Weights are random: a merge takes the same time for any.
 
 With reading and writing limited (blkio.throttle.write_bps_device and read_bps_device of a control group) to 250, 500,
-700 and 1000 MB/s a merge took 8.6, 4.5, 3.5 and 2.7 s, a durable copy 12.1, 8.9, 7.3 and 6.8 s. Without a limit the
+700 and 1000 MB/s a merge took 8.6, 5.4, 3.5 and 2.5 s, a durable copy 10.5, 5.5, 5.9 and 5.1 s. Without a limit the
 copy took 1.4 to 5 s: a system that gave its memory back makes the pages of its cache anew.
 """
 
