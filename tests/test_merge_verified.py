@@ -1,8 +1,11 @@
 """A base that is damaged is refused, whichever of its bytes: those that are folded and those that only pass by."""
 
+import hashlib
+
 import pytest
 
 from lora_diffusion.errors import CorruptFile
+from lora_diffusion.files import stream
 from lora_diffusion.files.hashes import HASH_KEY, OLD_HASH_KEY
 from lora_diffusion.files.safe import open_safe
 from lora_diffusion.files.writing import plan_of, write_safe
@@ -57,6 +60,17 @@ def test_one_bit_of_the_base_that_turned_is_found(folded, key, precision, whole,
     with pytest.raises(CorruptFile):
         merge(file.path, [(adapter, 0.5)], tmp_path / "folder", precision=precision)
     assert not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("precision", [None, "bf16"])
+def test_a_large_file_goes_around_the_cache_and_is_the_same(precision, whole, adapter, monkeypatch, tmp_path):
+    through = merge(whole, [(adapter, 0.5)], tmp_path / "through.safetensors", precision=precision)
+    monkeypatch.setattr(stream, "_LEAST", 0)
+    monkeypatch.setattr(stream, "_FAST", 0)
+    around = merge(whole, [(adapter, 0.5)], tmp_path / "around.safetensors", precision=precision)
+    data = around.path.read_bytes()
+    assert data == through.path.read_bytes()
+    assert around.sha256 == through.sha256 == hashlib.sha256(data).hexdigest()
 
 
 def test_a_checkpoint_of_ours_has_no_hash_in_it_and_is_merged_unverified(whole, adapter, tmp_path):

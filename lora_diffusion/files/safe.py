@@ -105,7 +105,7 @@ class SafeFile:
     def digests(self, names: Collection[str]) -> dict[str, bytes]:
         """Return the SHA-256 of the bytes of tensors, by name; several cores share large ones."""
         entries = [entry for name, entry in self.entries.items() if name in names]
-        shares = shares_of(entries, _CORES if sum(each.size for each in entries) > _SHARED else 1)
+        shares = _shares_of(entries, _CORES if sum(each.size for each in entries) > _SHARED else 1)
         if len(shares) < 2:
             return self._digests(entries)
         with ThreadPoolExecutor(len(shares), thread_name_prefix="sha256") as beside:
@@ -177,7 +177,10 @@ class Excerpt:
     entry: Entry
 
     def read_into(self, room: Callable[[], memoryview], took: Callable[[int], None]) -> None:
-        """Read it into the memory that `room` gives, telling `took` how many bytes of that are now used."""
+        """Read it into the memory that `room` gives, telling `took` how many bytes of that are now used.
+
+        Raises CorruptFile where the file ends before the tensor does.
+        """
         left = self.entry.size
         with self.file.path.open("rb", buffering=0) as file:
             file.seek(self.entry.start)
@@ -189,7 +192,7 @@ class Excerpt:
                 left -= count
 
 
-def shares_of(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
+def _shares_of(entries: Sequence[Entry], count: int) -> list[list[Entry]]:
     """Divide entries into at most `count` runs of about the same bytes."""
     whole, done, result = sum(each.size for each in entries), 0, [list[Entry]() for _ in range(count)]
     for each in entries:

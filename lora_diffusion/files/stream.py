@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,7 @@ _FLUSHED = 64 << 20
 class _Block:
     memory: NDArray[np.uint8]
     filled: int = 0
-    under_way: list[Future[None]] = field(default_factory=list)
+    under_way: list[Future[Any]] = field(default_factory=list)
 
     @property
     def bytes(self) -> NDArray[np.uint8]:
@@ -124,7 +124,7 @@ class Stream:
         writing = self._writer.submit(self._write, block)
         block.under_way = [writing, self._reader.submit(self._compare, block, writing)]
         if self._on_block is not None:
-            block.under_way.append(self._shower.submit(self._show, block))
+            block.under_way.append(self._shower.submit(self._on_block, block.bytes.data))
         self._under_way.append(block)
         if not last:
             while not self._free:
@@ -137,10 +137,6 @@ class Stream:
             each.result()
         block.filled = 0
         self._free.append(block)
-
-    def _show(self, block: _Block) -> None:
-        assert self._on_block is not None
-        self._on_block(block.bytes.data)
 
     def _write(self, block: _Block) -> None:
         if self.around and self._written == 0:
@@ -213,7 +209,7 @@ class _Handle:
         return done
 
     def reserve(self, start: int, count: int) -> None:
-        """Have the file system find the place: reading need not wait for writing then."""
+        """Have the file system find the place of `count` bytes: reading need not wait for writing then."""
         try:
             os.posix_fallocate(self._handle, start, count)
         except OSError as error:

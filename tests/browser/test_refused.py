@@ -2,9 +2,13 @@
 
 from playwright.sync_api import expect
 
+from lora_diffusion import Library
+from lora_diffusion.library.seeding import SHIPPED
+
 PATIENCE = 30_000
 """Milliseconds for what takes a second on an idle machine."""
 
+WHEN = "2026-01-02T03:04:05+00:00"
 NO_PICTURE = "0" * 32
 
 
@@ -19,6 +23,17 @@ def test_a_page_opens_as_ever_where_its_address_names_no_picture(visit):
 def test_a_style_of_an_address_that_is_not_there_is_named(visit):
     page = visit.open("/en/create?style=nobody@1")
     expect(page.get_by_text("so left out: nobody@1")).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_retired_style_of_an_address_is_named_and_brings_no_trigger(visit):
+    with Library.open(visit.server.home) as library:
+        ref = library.add(SHIPPED / "blueprint.safetensors", name="Faded", by="Mia", when=WHEN).ref
+        library.describe(ref, by="Mia", when=WHEN, trigger="fadedlook")
+        for stage in ("in_review", "approved", "retired"):
+            library.promote(ref, stage, by="Mia", when=WHEN)
+    page = visit.open(f"/en/create?style={ref}")
+    expect(page.get_by_text(f"so left out: {ref}")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator("#prompt textarea")).to_have_value("")
 
 
 def test_a_comparison_that_is_refused_shows_no_progress(visit):

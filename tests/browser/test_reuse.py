@@ -1,5 +1,7 @@
 """Strengths stay with their styles: out of a text, and while other styles come and go."""
 
+from contextlib import contextmanager
+
 from playwright.sync_api import expect
 
 PATIENCE = 30_000
@@ -11,6 +13,22 @@ def text_of(visit):
     page = visit.create()
     page.locator("button.label-wrap", has_text="As text, for other programs").click()
     return page, page.get_by_label("Prompt with styles")
+
+
+@contextmanager
+def answers_held(page):
+    """Let nothing that the page asks get an answer before the end of the block; yield what waits for a question."""
+    held, holds = [], True
+    page.route("**/queue/join*", lambda route: held.append(route) if holds else route.continue_())
+
+    def asked():
+        page.wait_for_timeout(1000)
+        assert held
+
+    yield asked
+    holds = False
+    for route in held:
+        route.continue_()
 
 
 def test_a_strong_style_in_a_text_stays_as_strong(visit):
@@ -56,15 +74,10 @@ def test_what_is_being_typed_in_the_text_stays_when_an_answer_comes(visit):
     prompt = page.locator("#prompt textarea")
     prompt.fill("a rocket")
     expect(text).to_have_value("a rocket", timeout=PATIENCE)
-    held, wait = [], True
-    page.route("**/queue/join*", lambda route: held.append(route) if wait else route.continue_())
-    prompt.fill("a crown")
-    page.wait_for_timeout(1000)
-    assert held
-    text.fill("a cactus <lora:papercut:0.7>")
-    wait = False
-    for route in held:
-        route.continue_()
+    with answers_held(page) as asked:
+        prompt.fill("a crown")
+        asked()
+        text.fill("a cactus <lora:papercut:0.7>")
     page.wait_for_timeout(3000)
     assert text.input_value() == "a cactus <lora:papercut:0.7>"
     text.press("Enter")
@@ -79,17 +92,12 @@ def test_what_is_typed_while_a_style_is_picked_stays_beside_its_trigger(visit):
     prompt = page.locator("#prompt textarea")
     prompt.fill("a rocket")
     page.wait_for_timeout(1000)
-    held, wait = [], True
-    page.route("**/queue/join*", lambda route: held.append(route) if wait else route.continue_())
-    page.get_by_role("combobox", name="Styles").click()
-    page.get_by_role("option", name="papercut").first.click()
-    page.keyboard.press("Escape")
-    page.wait_for_timeout(1000)
-    assert held
-    prompt.fill("a rocket, at night")
-    wait = False
-    for route in held:
-        route.continue_()
+    with answers_held(page) as asked:
+        page.get_by_role("combobox", name="Styles").click()
+        page.get_by_role("option", name="papercut").first.click()
+        page.keyboard.press("Escape")
+        asked()
+        prompt.fill("a rocket, at night")
     expect(prompt).to_have_value("papercut, a rocket, at night", timeout=PATIENCE)
     tick = page.get_by_role("checkbox", name="papercut")
     expect(tick).to_be_checked(timeout=PATIENCE)

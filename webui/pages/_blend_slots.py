@@ -24,6 +24,7 @@ class Slots:
     recalls: dict[str, gr.Button]
     dropped: gr.File
     before: gr.State
+    late: LateWords
 
     @classmethod
     def build(cls, ctx: Context) -> "Slots":
@@ -34,23 +35,21 @@ class Slots:
             recalls = {slot: gr.Button(t("blend.use_slot", slot=slot), size="sm") for slot in SLOTS}
         with gr.Accordion(t("blend.recipe"), open=False):
             dropped = gr.File(label=t("blend.recipe_file"), file_types=[".json"], type="filepath")
-        return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]))
+        return cls(keeps=keeps, recalls=recalls, dropped=dropped, before=gr.State([]), late=LateWords.build())
 
     def bind(self, ctx: Context, page: gr.Blocks, rows: BlendRows, prompt: gr.Textbox, seed: gr.Number) -> list[Any]:
         """Let each of them fill the rows, and styles that are picked bring their words; return events that filled."""
 
-        def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, list[str]]:
-            return ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or []), refs or []
-
-        def choose(said: str, known: list[str], refs: list[str], request: gr.Request) -> list[Any]:
-            return [said, *pick(said, known, refs, request)]
+        def pick(said: str, known: list[str], refs: list[str], request: gr.Request) -> tuple[str, str, list[str]]:
+            added = ctx.act(request, "pictures.with_styles", prompt=said, before=known, refs=refs or [])
+            return said, added, refs or []
 
         def filled(request: gr.Request, said: str, known: list[str], styles: list[Any]) -> list[Any]:
             """Fill in a mix that has no prompt of its own: its styles count as picked by hand."""
             mix = [dict(each) for each in styles]
             picker, *fields = rows.filled(ctx, request, mix)
             warn_of_losses(ctx, {"styles": mix}, picker["value"], mixes=True)
-            return [*pick(said, known, picker["value"], request), picker, *fields]
+            return [*pick(said, known, picker["value"], request)[1:], picker, *fields]
 
         def arrive(said: str, request: gr.Request) -> list[Any]:
             if not allows(ctx.user(request), "creator"):
@@ -89,9 +88,8 @@ class Slots:
         quiet = {"show_progress": "hidden"}
         outputs, given = [prompt, self.before, *rows.outputs], [prompt, self.before]
         ctx.on(page.load, arrive, prompt, [seed, *outputs], **quiet)
-        late = LateWords.build()
-        picked = ctx.on(rows.picker.input, choose, [*given, rows.picker], [*late.outputs, self.before], **quiet)
-        late.meet(picked, prompt)
+        picked = ctx.on(rows.picker.input, pick, [*given, rows.picker], [*self.late.outputs, self.before], **quiet)
+        self.late.meet(picked, prompt)
         events = [ctx.on(self.dropped.upload, opened, [self.dropped, *given], outputs, **quiet)]
         for slot in SLOTS:
             ctx.on(self.keeps[slot].click, keep(slot), rows.inputs, None, **quiet)

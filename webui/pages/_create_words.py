@@ -30,10 +30,11 @@ class Words:
 
     @classmethod
     def build(cls, ctx: Context) -> "Words":
+        late = LateWords.build()  # here: between ticks and picker it would part their box
         with gr.Row(visible=False) as examples:
             buttons = [gr.Button(ctx.t(f"create.example_{each}"), size="sm", min_width=110) for each in EXAMPLES]
         ticks = gr.CheckboxGroup(label=ctx.t("create.triggers"), choices=[], visible=False)
-        return cls(examples, buttons, ticks, gr.State([]), LateWords.build())
+        return cls(examples, buttons, ticks, gr.State([]), late)
 
     def bind(self, ctx: Context, page: gr.Blocks, prompt: gr.Textbox, picker: gr.Dropdown) -> None:
         """Let styles that are picked by hand, ticks and examples change the prompt."""
